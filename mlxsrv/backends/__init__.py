@@ -1,0 +1,1 @@
+"""The only packages that import mlx or torch, and the thread that runs them."""

@@ -1,0 +1,31 @@
+"""How fast the libraries themselves are, with no server around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mlxsrv.backends.select import Backend
+
+
+class Limit(Protocol):
+    """A model in this process that generates greedily and stops only at `max_tokens`."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[float]]:
+        """When each token of each sequence was there, in seconds from the start.
+
+        `prompts` are token ids, all of one length.
+        """
+        ...
+
+
+def load_limit(backend: Backend, folder: Path) -> Limit:
+    """Loads a checkpoint with the library that `backend` builds on."""
+    if backend == "mlx":
+        from mlxsrv.backends.mlx.limit import MlxLimit
+
+        return MlxLimit(folder)
+    from mlxsrv.backends.torch.limit import TorchLimit
+
+    return TorchLimit(folder)

@@ -1,0 +1,1 @@
+"""Models run by MLX. Imported, loaded and used on the device thread only."""

@@ -1,0 +1,1 @@
+"""Plain frozen data and the exception tree; imports nothing of ours and nothing heavy."""

@@ -1,0 +1,22 @@
+"""What a model is for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The `type` of a model in the configuration and in `/v1/models`."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    VISION = "vision"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+    STT = "stt"
+    TTS = "tts"
+    IMAGE = "image"
+
+
+TEXT_KINDS = frozenset({Kind.CHAT, Kind.COMPLETION, Kind.VISION})
+"""Kinds that answer chat and completion requests."""

@@ -1,0 +1,1 @@
+"""One engine per modality: from core requests to core events, whatever the backend."""

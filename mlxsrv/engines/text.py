@@ -1,0 +1,361 @@
+"""The text engine: one model's continuous batch, from requests to deltas.
+
+`submit` is called on the event loop's thread; everything that touches the batch happens in
+`_run`, a job on the device thread whose every slice is one step of the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from mlxsrv.backends.base import TextBackend
+from mlxsrv.backends.device import Device
+from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.meters import TextMeters
+from mlxsrv.core.text import Sequence, TextDelta, TextRequest, TokenLogprob, TokenOut
+from mlxsrv.engines.generation import Generation, TokenDecoder
+from mlxsrv.engines.mailbox import Mailbox
+from mlxsrv.engines.prefix_cache import PrefixCache
+from mlxsrv.engines.scheduler import Scheduler
+
+DEVICE_WEIGHT = 4.0
+"""Text goes first: it gets four times the device of any other kind of work."""
+
+GOLDEN_STEP = 0x9E3779B97F4A7C15
+"""Spreads the seeds of one request's choices (2^64 over the golden ratio, as in SplitMix64)."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Timing:
+    """When things happened to a request, in seconds of `time.perf_counter`."""
+
+    submitted: float
+    started: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+
+
+class TextStream:
+    """The deltas of one request, in order, for one reader. Cancel it when done early."""
+
+    def __init__(self, request: TextRequest, cancel: Callable[[TextStream], None]) -> None:
+        self.request = request
+        self.timing = Timing(submitted=time.perf_counter())
+        self.mailbox: Mailbox[TextDelta] = Mailbox()
+        self.live = len(request.prompts) * request.n
+        self.cached_tokens = 0
+        self._cancel = cancel
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.request.prompts))
+
+    def __aiter__(self) -> AsyncIterator[list[TextDelta]]:
+        return self.mailbox.__aiter__()
+
+    def cancel(self) -> None:
+        """Frees what the request holds before the next step; does nothing once it has ended."""
+        if self.live:
+            self.live = 0
+            with contextlib.suppress(DeviceDead):  # then there is nothing left to free
+                self._cancel(self)
+
+
+@dataclass(slots=True)
+class _Running:
+    """One sequence known to the engine."""
+
+    sequence: Sequence
+    generation: Generation
+    stream: TextStream
+    last_token: float | None = None
+
+
+Event = tuple[TextStream, TextDelta | Exception]
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """What other threads ask of the engine; deques append and pop atomically."""
+
+    submitted: deque[tuple[TextStream, list[_Running]]] = field(default_factory=deque)
+    cancelled: deque[TextStream] = field(default_factory=deque)
+
+
+class TextEngine:
+    """Serves one text model."""
+
+    def __init__(
+        self,
+        device: Device,
+        backend: TextBackend,
+        decoder: Callable[[TextRequest], TokenDecoder],
+        *,
+        end_ids: frozenset[int],
+        context_length: int,
+        max_batch: int,
+        max_queue: int,
+        prefix_cache_bytes: int = 0,
+    ) -> None:
+        self.meters = TextMeters()
+        self._device = device
+        self._backend = backend
+        self._decoder = decoder
+        self._end_ids = end_ids
+        self._context_length = context_length
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._uids = itertools.count()
+        self._scheduler = Scheduler(max_batch)
+        self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._keeps = prefix_cache_bytes > 0
+        self._sequences: dict[int, _Running] = {}
+        self._inbox = _Inbox()
+        self._streams: set[TextStream] = set()
+        self._idle = threading.Lock()
+        self._active = False
+
+    # On the event loop's thread
+
+    def submit(self, request: TextRequest) -> TextStream:
+        """Queues a request. Raises Overloaded, DeviceDead."""
+        waiting = [stream for stream in self._streams if stream.timing.started is None]
+        busy = sum(stream.live for stream in self._streams) - sum(s.live for s in waiting)
+        if len(waiting) >= self._max_queue + max(0, self._max_batch - busy):
+            raise Overloaded(
+                f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
+            )
+        stream = TextStream(request, self._cancel)
+        self._streams.add(stream)
+        self._inbox.submitted.append((stream, self._sequences_of(stream)))
+        self._wake()
+        return stream
+
+    def _sequences_of(self, stream: TextStream) -> list[_Running]:
+        request = stream.request
+        seed = secrets.randbits(63) if request.seed is None else request.seed
+        choices = len(request.prompts) * request.n
+        return [
+            _Running(
+                self._sequence(request, *divmod(choice, request.n), seed),
+                Generation(choice, request, self._decoder(request)),
+                stream,
+            )
+            for choice in range(choices)
+        ]
+
+    def _sequence(self, request: TextRequest, place: int, repeat: int, seed: int) -> Sequence:
+        """The `repeat`-th choice for the prompt at `place`; the context bounds its length."""
+        prompt = request.prompts[place]
+        own_seed = (seed + repeat * GOLDEN_STEP) % 2**64
+        return Sequence(
+            uid=next(self._uids),
+            prompt=prompt,
+            max_tokens=min(request.max_tokens, self._context_length - len(prompt)),
+            sampling=replace(request.sampling, seed=own_seed),
+            stop_ids=frozenset() if request.ignore_eos else self._end_ids,
+            top_logprobs=request.top_logprobs,
+            keep=self._keeps,
+        )
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """Memory that kept prompts take now."""
+        return self._prefixes.nbytes
+
+    def _cancel(self, stream: TextStream) -> None:
+        self._streams.discard(stream)
+        self._inbox.cancelled.append(stream)
+        self._wake()
+
+    def cancel_all(self, error: MlxsrvError) -> None:
+        """Ends every request with `error`."""
+        for stream in list(self._streams):
+            stream.cancel()
+            stream.mailbox.end(error)
+
+    async def score(self, ids: tuple[int, ...], top: int) -> list[TokenLogprob]:
+        """Log probabilities of `ids[1:]`; see `TextBackend.score`."""
+        out: list[TokenLogprob] = []
+        async for chunk in self._device.stream("score", lambda: self._backend.score(ids, top)):
+            out.extend(chunk)
+        self.meters.prompt_tokens += len(ids)
+        return out
+
+    def _wake(self) -> None:
+        with self._idle:
+            if self._active:
+                return
+            self._active = True
+        try:
+            self._device.submit(
+                "text", self._run, on_item=self._deliver, on_end=self._ended, weight=DEVICE_WEIGHT
+            )
+        except MlxsrvError as error:
+            self._ended(error)
+            raise
+
+    def _deliver(self, events: list[Event]) -> None:
+        for stream, event in events:
+            if isinstance(event, Exception):
+                stream.live = 0
+                stream.mailbox.end(event)
+            else:
+                stream.mailbox.put(event)
+                if event.finish is not None:
+                    stream.live -= 1
+                if stream.live == 0:
+                    stream.mailbox.end()
+            if stream.live <= 0:
+                self._streams.discard(stream)
+
+    def _ended(self, error: BaseException | None) -> None:
+        """The job has ended; with an error, so have all requests."""
+        if error is None:
+            return
+        self._active = False
+        self._inbox = _Inbox()
+        for stream in self._streams:
+            stream.live = 0
+            stream.mailbox.end(error)
+        self._streams.clear()
+
+    # On the device thread
+
+    def _run(self) -> Iterator[list[Event]]:
+        try:
+            yield from self._steps()
+        except BaseException:
+            for uid in list(self._sequences):
+                self._drop(uid)
+            raise
+
+    def _steps(self) -> Iterator[list[Event]]:
+        while True:
+            self._take_in()
+            if self._sequences:
+                yield self._step()
+                continue
+            with self._idle:
+                if not (self._inbox.submitted or self._inbox.cancelled):
+                    self._active = False
+                    return
+
+    def _take_in(self) -> None:
+        while self._inbox.submitted:
+            _, sequences = self._inbox.submitted.popleft()
+            for running in sequences:
+                self._sequences[running.sequence.uid] = running
+                self._scheduler.add(running.sequence.uid)
+        while self._inbox.cancelled:
+            self._drop_all_of(self._inbox.cancelled.popleft())
+        self._observe_queue()
+
+    def _observe_queue(self) -> None:
+        self.meters.queue_length = self._scheduler.waiting
+        self.meters.running = self._scheduler.running
+
+    def _step(self) -> list[Event]:
+        events: list[Event] = []
+        try:
+            self._admit()
+            outs = self._backend.step()
+        except Exception as error:
+            log.warning("a step of the batch failed", exc_info=error)
+            self._recover(error, events)
+        else:
+            now = time.perf_counter()
+            for out in outs:
+                self._accept(out, now, events)
+        self._observe_queue()
+        return events
+
+    def _admit(self) -> None:
+        for uid in self._scheduler.admit():
+            running = self._sequences[uid]
+            sequence = replace(running.sequence, generated=tuple(running.generation.tokens))
+            prefix = self._prefixes.find(sequence.prompt + sequence.generated)
+            if not sequence.generated:
+                self._started(running, prefix.length if prefix is not None else 0)
+            self._backend.insert(sequence, prefix)
+
+    def _started(self, running: _Running, cached: int) -> None:
+        stream = running.stream
+        if stream.timing.started is None:
+            stream.timing.started = time.perf_counter()
+        if running.generation.choice % stream.request.n == 0:  # a prompt counts once
+            stream.cached_tokens += cached
+        self.meters.prompt_tokens += len(running.sequence.prompt)
+        self.meters.cached_tokens += cached
+
+    def _accept(self, out: TokenOut, now: float, events: list[Event]) -> None:
+        running = self._sequences.get(out.uid)
+        if running is None:
+            return
+        self._scheduler.prove(out.uid)
+        if out.error is not None:
+            self._fail(running, out.error, events)
+            return
+        try:
+            delta = running.generation.accept(out)
+        except Exception as error:
+            self._fail(running, error, events)
+            return
+        self._time(running, now)
+        if out.kept is not None:
+            self._prefixes.put(out.kept)
+        if delta is None:
+            return
+        events.append((running.stream, delta))
+        if delta.finish is not None:
+            self._drop(out.uid)
+
+    def _time(self, running: _Running, now: float) -> None:
+        self.meters.generated_tokens += 1
+        timing = running.stream.timing
+        timing.last_token = now
+        if running.last_token is not None:
+            self.meters.inter_token.observe(now - running.last_token)
+        running.last_token = now
+        if timing.first_token is None:
+            timing.first_token = now
+            self.meters.time_to_first_token.observe(now - timing.submitted)
+
+    def _recover(self, error: Exception, events: list[Event]) -> None:
+        """Empties the batch after a failed step; whoever is not to blame runs again."""
+        verdict = self._scheduler.fail()
+        for uid in verdict.guilty:
+            self._fail(self._sequences[uid], error, events)
+        self._backend.reset()
+
+    def _fail(self, running: _Running, error: Exception, events: list[Event]) -> None:
+        """One failed choice ends its whole request, and nothing else."""
+        log.error("a request failed", exc_info=error)
+        failure = error
+        if not isinstance(error, MlxsrvError):
+            failure = GenerationFailed("The model failed while it answered this request")
+            failure.__cause__ = error
+        events.append((running.stream, failure))
+        self._drop_all_of(running.stream)
+
+    def _drop_all_of(self, stream: TextStream) -> None:
+        for uid in [uid for uid, r in self._sequences.items() if r.stream is stream]:
+            self._drop(uid)
+
+    def _drop(self, uid: int) -> None:
+        del self._sequences[uid]
+        if self._scheduler.discard(uid):
+            kept = self._backend.keep(uid) if self._keeps else None
+            if kept is not None:
+                self._prefixes.put(kept)
+            self._backend.remove([uid])
