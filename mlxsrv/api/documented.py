@@ -1,0 +1,20 @@
+"""What the OpenAPI document says of a route's answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxsrv.api.schemas.answers import ErrorEnvelope, PlainError
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def responses(answer: Any, *, streams: bool = False, plain_errors: bool = False) -> Responses:
+    """`default` stands for every failure, which also keeps FastAPI's own 422, never sent
+    here, out of the document."""
+    success: dict[str, Any] = {"model": answer, "description": "The answer"}
+    if streams:
+        success["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        success["description"] += "; with `stream`, as server-sent events"
+    error = PlainError if plain_errors else ErrorEnvelope
+    return {200: success, "default": {"model": error, "description": "What went wrong"}}

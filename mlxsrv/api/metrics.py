@@ -1,0 +1,145 @@
+"""`GET /metrics`: Prometheus text, put together from plain counters when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlxsrv.api.services import RegistryView, services_of
+from mlxsrv.core.histogram import Histogram
+from mlxsrv.core.meters import (
+    FIRST_TOKEN_SECONDS,
+    INTER_TOKEN_SECONDS,
+    DeviceMeters,
+    RequestMeters,
+    TextMeters,
+)
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/metrics", response_class=Response)
+@router.get("/v1/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Counters since the start and gauges of this moment."""
+    services = services_of(request)
+    collectors = CollectorRegistry(auto_describe=False)
+    collectors.register(
+        MetersCollector(
+            services.requests, services.device.meters, services.registry, services.restarts
+        )
+    )
+    return Response(generate_latest(collectors), media_type=CONTENT_TYPE_LATEST)
+
+
+class MetersCollector(Collector):
+    """Reads the meters at scrape time, so that nothing on the hot path knows of Prometheus."""
+
+    def __init__(
+        self,
+        requests: RequestMeters,
+        device: DeviceMeters,
+        registry: RegistryView,
+        restarts: int = 0,
+    ) -> None:
+        self._finished = requests.finished
+        self._device = device
+        self._registry = registry
+        self._restarts = restarts
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._requests()
+        yield from _text(self._registry.text_meters())
+        yield self._slices()
+        yield CounterMetricFamily(
+            "mlxsrv_restarts",
+            "Times that the supervisor has restarted the serving process.",
+            value=self._restarts,
+        )
+        yield _gauges(
+            "mlxsrv_memory_bytes",
+            "Memory in use by kind.",
+            "kind",
+            self._registry.memory_bytes(),
+        )
+        yield _gauges(
+            "mlxsrv_models",
+            "Models by state.",
+            "state",
+            self._registry.models_by_state(),
+        )
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "mlxsrv_requests",
+            "Finished requests by route template and status (499: the client left).",
+            labels=["route", "status"],
+        )
+        for (route, status), count in list(self._finished.items()):
+            family.add_metric([route, str(status)], count)
+        return family
+
+    def _slices(self) -> Metric:
+        family = HistogramMetricFamily(
+            "mlxsrv_slice_seconds",
+            "Length of one turn on the device by kind of work.",
+            labels=["kind"],
+        )
+        for kind, histogram in list(self._device.slices.items()):
+            family.add_metric([kind], histogram.cumulative(), histogram.total)
+        return family
+
+
+def _text(models: Sequence[TextMeters]) -> Iterator[Metric]:
+    for name, help_text, value in (
+        ("prompt", "Prompt tokens taken in.", sum(m.prompt_tokens for m in models)),
+        ("generated", "Tokens generated.", sum(m.generated_tokens for m in models)),
+        ("cached", "Prompt tokens found in a cache.", sum(m.cached_tokens for m in models)),
+    ):
+        yield CounterMetricFamily(f"mlxsrv_{name}_tokens", help_text, value=value)
+    yield _histogram(
+        "mlxsrv_time_to_first_token_seconds",
+        "From a request's arrival at the engine to its first token.",
+        [m.time_to_first_token for m in models] or [Histogram(FIRST_TOKEN_SECONDS)],
+    )
+    yield _histogram(
+        "mlxsrv_inter_token_seconds",
+        "Between consecutive tokens of one sequence.",
+        [m.inter_token for m in models] or [Histogram(INTER_TOKEN_SECONDS)],
+    )
+    yield GaugeMetricFamily(
+        "mlxsrv_queue_length",
+        "Sequences that wait for a place in a batch.",
+        value=sum(m.queue_length for m in models),
+    )
+    yield GaugeMetricFamily(
+        "mlxsrv_running_sequences",
+        "Sequences in the running batches.",
+        value=sum(m.running for m in models),
+    )
+
+
+def _histogram(name: str, help_text: str, parts: list[Histogram]) -> Metric:
+    """The parts, which share their bounds, as one."""
+    whole = Histogram(parts[0].bounds)
+    for part in parts:
+        whole.counts = [a + b for a, b in zip(whole.counts, part.counts, strict=True)]
+        whole.total += part.total
+    family = HistogramMetricFamily(name, help_text)
+    family.add_metric([], whole.cumulative(), whole.total)
+    return family
+
+
+def _gauges(name: str, help_text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, help_text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,75 @@
+"""What handlers and middlewares are given: `request.app.state.services`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from mlxsrv.api.lifecycle import Lifecycle
+from mlxsrv.api.limits import RateLimiter
+from mlxsrv.config.settings import Settings
+from mlxsrv.core.kinds import Kind
+from mlxsrv.core.meters import RequestMeters, TextMeters
+
+if TYPE_CHECKING:
+    from mlxsrv.backends.device import Device
+    from mlxsrv.registry import Registry
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class RegistryView(Protocol):
+    """What the operation routes ask of the registry; cheap enough for each scrape."""
+
+    def state(self) -> Literal["loading", "ready"]: ...
+
+    def list(self) -> Sequence[Named]: ...
+
+    def models_by_state(self) -> Mapping[str, int]:
+        """How many models are loaded, loading, idle and available."""
+        ...
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """Bytes by what they are held for."""
+        ...
+
+    def text_meters(self) -> Sequence[TextMeters]: ...
+
+
+@dataclass(slots=True)
+class Services:
+    """Made once by the composition root.
+
+    `ports` maps real port numbers to the kind they answer for; it is filled when the sockets
+    are bound. `restarts` counts the serving processes that died before this one.
+    """
+
+    settings: Settings
+    registry: Registry
+    device: Device
+    limiter: RateLimiter
+    backend: str = ""
+    backend_reason: str = ""
+    requests: RequestMeters = field(default_factory=RequestMeters)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    ports: dict[int, Kind] = field(default_factory=dict)
+    restarts: int = 0
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    services: Any = connection.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+def port_kind(scope: Scope, services: Services) -> Kind | None:
+    """The kind that the port of this request is reserved for, with split ports."""
+    server = scope.get("server")
+    return services.ports.get(server[1]) if server else None

@@ -1,0 +1,1 @@
+"""Measures OpenAI-compatible servers, ours and others, side by side."""

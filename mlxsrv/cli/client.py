@@ -1,0 +1,114 @@
+"""Talks to a running server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlxsrv.config.settings import Settings, split_address
+from mlxsrv.core.errors import MlxsrvError
+
+QUICK_SECONDS = 5.0
+ANSWER_SECONDS = 600.0
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class ServerAbsent(MlxsrvError):
+    """Nothing that speaks HTTP answers at the address."""
+
+
+class ServerRefused(MlxsrvError):
+    """The server answered with an error; `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def url_of(settings: Settings) -> str:
+    """Where a server with these settings can be reached from this machine."""
+    host, port = split_address(settings.api.address)
+    host = _ANY_HOST.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class Client:
+    """One server's address and key. Every call opens a connection of its own."""
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self.api_key = api_key
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def get(self, path: str, *, accept: frozenset[int] = frozenset()) -> Any:
+        """JSON of a GET. Raises ServerAbsent; ServerRefused for a status not in `accept`."""
+        connection = self._connect(QUICK_SECONDS)
+        try:
+            response = self._send(connection, "GET", path)
+            if response.status not in accept:
+                _require_ok(response)
+            return json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ServerAbsent(f"no mlxsrv answers at {self.url}: {error}") from error
+        finally:
+            connection.close()
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer. Raises ServerAbsent or ServerRefused."""
+        connection = self._connect(ANSWER_SECONDS)
+        try:
+            response = self._send(connection, "POST", path, json.dumps({**body, "stream": True}))
+            _require_ok(response)
+            yield from _events(response)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ServerAbsent(f"the answer of {self.url} broke off: {error}") from error
+        finally:
+            connection.close()
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ServerAbsent(f"{self.url} is not the URL of a server")
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return kind(parts.hostname, parts.port, timeout=timeout)
+
+    def _send(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: str = ""
+    ) -> http.client.HTTPResponse:
+        root = urlsplit(self.url).path
+        connection.request(method, root + path, body.encode() or None, self._headers)
+        return connection.getresponse()
+
+
+def _require_ok(response: http.client.HTTPResponse) -> None:
+    if response.status == http.client.OK:
+        return
+    raise ServerRefused(_message(response.read(), response.reason), response.status)
+
+
+def _message(body: bytes, reason: str) -> str:
+    try:
+        error = json.loads(body)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        return reason
+
+
+def _events(lines: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if not line.startswith(b"data:"):
+            continue
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            return
+        event = json.loads(data)
+        if "error" in event:
+            raise ServerRefused(str(event["error"].get("message", event["error"])), http.client.OK)
+        yield event
+    raise ServerAbsent("the answer broke off before its end")
