@@ -55,7 +55,8 @@ class Sequence:
 
     `generated` holds what was already generated before a restart of the batch: it is fed
     again, but counts as output for the penalties, the sampling stream and `max_tokens`.
-    With `keep`, its state comes back with its last token.
+    With `keep`, its state comes back with its last token. `adapter` names the LoRA adapter
+    it runs with, if any.
     """
 
     uid: int
@@ -66,6 +67,12 @@ class Sequence:
     top_logprobs: int | None = None
     generated: tuple[int, ...] = ()
     keep: bool = False
+    adapter: str | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """How long it can get, prompt included."""
+        return len(self.prompt) + self.max_tokens
 
     def finish(self, token: int, generated: int) -> FinishReason | None:
         """Whether `token` ends it, being the `generated`-th one."""
@@ -88,12 +95,16 @@ class Kept:
     """A sequence's computed state, for prompts that begin like it. Only its backend reads it.
 
     `tokens` are those it holds. `can_be_cut` says that any beginning of it is usable too.
+    `adapter` is the LoRA adapter it was computed with. `arrays` counts the buffers it holds,
+    which Metal limits apart from their bytes.
     """
 
     tokens: tuple[int, ...]
     state: object
     nbytes: int
     can_be_cut: bool
+    adapter: str | None = None
+    arrays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,7 @@ class TextRequest:
     reasoning: tuple[str, str] | None = None
     thinking: bool = False
     starts_text: bool = False
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

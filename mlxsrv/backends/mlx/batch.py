@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlxsrv.backends.mlx.lora import Adapters
 from mlxsrv.backends.mlx.sampling import Chooser, Picked, choose
 from mlxsrv.core.text import Sequence as TextSequence
 
@@ -45,8 +46,9 @@ class Row:
 class PrefillGroup:
     """Prompts that are fed together, chunk by chunk, padded on the right."""
 
-    def __init__(self, model: nn.Module, rows: list[Row]) -> None:
+    def __init__(self, model: nn.Module, adapters: Adapters, rows: list[Row]) -> None:
         self._model = model
+        self._adapters = adapters
         self.rows = rows
         each = [row.caches or make_prompt_cache(model) for row in rows]
         for row in rows:
@@ -65,6 +67,7 @@ class PrefillGroup:
             for cache in self._caches:
                 cache.prepare(lengths=lengths, right_padding=padding)
         padded = [[*part, *[0] * pad] for part, pad in zip(parts, padding, strict=True)]
+        self._adapters.use(adapters_of(self.rows))
         self._model(mx.array(padded), cache=self._caches)
         if any(padding):
             for cache in self._caches:
@@ -108,8 +111,9 @@ class PrefillGroup:
 class DecodeGroup:
     """Rows that decode together, each padded to the longest of them."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, adapters: Adapters) -> None:
         self._model = model
+        self._adapters = adapters
         self.rows: list[Row] = []
         self._caches: Caches = []
         self._inputs: mx.array | None = None
@@ -146,6 +150,7 @@ class DecodeGroup:
             return [], [], Picked()
         inputs, picked = self._inputs, self._picked
         speaking = len(self.rows) - self._fresh
+        self._adapters.use(adapters_of(self.rows))
         logits = self._model(inputs[:, None], cache=self._caches)[:, -1]
         for place, row in enumerate(self.rows):
             self._edit(row, logits, inputs, place, speaks=place < speaking)
@@ -194,6 +199,10 @@ class DecodeGroup:
         for cache in self._caches:
             cache.filter(keep)
         self._picked = self._picked.only(keep)
+
+
+def adapters_of(rows: Sequence[Row]) -> list[str | None]:
+    return [row.sequence.adapter for row in rows]
 
 
 def merged(each: Sequence[Caches]) -> Caches:

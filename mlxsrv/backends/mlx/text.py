@@ -13,9 +13,11 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache
 
+from mlxsrv.backends.adapter import Adapter, require, require_unused
 from mlxsrv.backends.base import ModelFacts
 from mlxsrv.backends.mlx import sampling
 from mlxsrv.backends.mlx.batch import Caches, DecodeGroup, PrefillGroup, Row
+from mlxsrv.backends.mlx.lora import Adapters
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.core.text import Kept, Prefix, Sequence, TokenLogprob, TokenOut
 
@@ -34,6 +36,7 @@ class MlxTextBackend:
         padding_allowed: int,
     ) -> None:
         self._model = model
+        self._adapters = Adapters(model)
         self._pacer = pacer
         self._padding_allowed = padding_allowed
         parameters = [array for _, array in tree_flatten(model.parameters())]
@@ -49,6 +52,7 @@ class MlxTextBackend:
         self._groups: list[DecodeGroup] = []
 
     def insert(self, sequence: Sequence, prefix: Prefix | None = None) -> None:
+        require(sequence.adapter, self._adapters)
         row = Row(
             sequence,
             tokens=list(sequence.prompt + sequence.generated),
@@ -85,7 +89,7 @@ class MlxTextBackend:
         finish = sequence.finish(token, row.generated)
         kept = None
         if finish is not None and sequence.keep:
-            kept = _kept(group.caches_of(place), row.tokens)
+            kept = _kept(group.caches_of(place), row)
         return TokenOut(sequence.uid, token, logprob, finish, kept=kept)
 
     def _advance_prefill(self) -> None:
@@ -97,7 +101,7 @@ class MlxTextBackend:
         while self._waiting:
             together = min(PREFILL_TOGETHER, len(self._waiting))
             rows = [self._waiting.popleft() for _ in range(together)]
-            self._prefills.append(PrefillGroup(self._model, rows))
+            self._prefills.append(PrefillGroup(self._model, self._adapters, rows))
         if not self._prefills:
             return
         group = self._prefills.popleft()
@@ -122,7 +126,7 @@ class MlxTextBackend:
             if padding <= max(tokens, self._padding_allowed):
                 group.join(rows, caches)
                 return
-        group = DecodeGroup(self._model)
+        group = DecodeGroup(self._model, self._adapters)
         group.join(rows, caches)
         self._groups.append(group)
 
@@ -130,7 +134,7 @@ class MlxTextBackend:
         for group in self._groups:
             for place, row in enumerate(group.rows):
                 if row.sequence.uid == uid and row.generated > len(row.sequence.generated):
-                    return _kept(group.caches_of(place), row.tokens)
+                    return _kept(group.caches_of(place), row)
         return None
 
     def remove(self, uids: Collection[int]) -> None:
@@ -149,7 +153,24 @@ class MlxTextBackend:
         self._groups = []
         mx.clear_cache()
 
-    def score(self, ids: tuple[int, ...], top: int) -> Iterator[list[TokenLogprob]]:
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        self._adapters.add(name, adapter)
+
+    def remove_adapter(self, name: str) -> None:
+        require_unused(name, (row.sequence for row in self._rows()))
+        self._adapters.remove(name)
+        mx.clear_cache()
+
+    def _rows(self) -> Iterator[Row]:
+        groups: list[PrefillGroup | DecodeGroup] = [*self._prefills, *self._groups]
+        yield from self._waiting
+        for group in groups:
+            yield from group.rows
+
+    def score(
+        self, ids: tuple[int, ...], top: int, adapter: str | None = None
+    ) -> Iterator[list[TokenLogprob]]:
+        require(adapter, self._adapters)
         cache = make_prompt_cache(self._model)
         start = 0
         while start < len(ids) - 1:
@@ -157,6 +178,7 @@ class MlxTextBackend:
             inputs = ids[start : min(start + chunk, len(ids) - 1)]
             following = ids[start + 1 : start + 1 + len(inputs)]
             began = time.perf_counter()
+            self._adapters.use((adapter,))
             logprobs = sampling.log_softmax(self._model(mx.array([inputs]), cache=cache)[0])
             scored = _scored(logprobs, following, top)
             self._pacer.observe(len(inputs), time.perf_counter() - began)
@@ -165,7 +187,7 @@ class MlxTextBackend:
 
     def close(self) -> None:
         self.reset()
-        del self._model
+        del self._model, self._adapters
         mx.clear_cache()
 
 
@@ -181,14 +203,17 @@ def _scored(logprobs: mx.array, following: tuple[int, ...], top: int) -> list[To
     ]
 
 
-def _kept(caches: Caches, tokens: list[int]) -> Kept:
+def _kept(caches: Caches, row: Row) -> Kept:
+    states = [layer.state for layer in caches]
     # Computed now: a lazy slice would hold on to the state of the whole batch.
-    mx.async_eval([layer.state for layer in caches])
+    mx.async_eval(states)
     return Kept(
-        tokens=tuple(tokens),
+        tokens=tuple(row.tokens),
         state=caches,
         nbytes=sum(layer.nbytes for layer in caches),
         can_be_cut=can_trim_prompt_cache(caches),
+        adapter=row.sequence.adapter,
+        arrays=sum(isinstance(leaf, mx.array) for _, leaf in tree_flatten(states)),
     )
 
 

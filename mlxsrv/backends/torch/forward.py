@@ -9,9 +9,11 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from mlxsrv.backends.torch.cache import RowCache, Window
+from mlxsrv.backends.torch.lora import Adapters
 from mlxsrv.core.text import Kept, Prefix
 
 Tokens = Sequence[Sequence[int]]
+Names = Sequence[str | None]
 
 ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
@@ -19,11 +21,14 @@ ATTENTION = frozenset({"full_attention", "sliding_attention"})
 class Forward(Protocol):
     """Runs a model on the next tokens of some neighbouring rows."""
 
-    def __call__(self, first_row: int, tokens: Tokens, starts: Sequence[int]) -> torch.Tensor:
+    def __call__(
+        self, first_row: int, tokens: Tokens, starts: Sequence[int], adapters: Names
+    ) -> torch.Tensor:
         """Feeds each row's next tokens, which go to its places from `starts` on.
 
-        Returns logits [rows, vocabulary] after the last column; they mean something only
-        when all rows are fed the same number of tokens.
+        `adapters` names the LoRA adapter of each row that has one. Returns logits [rows,
+        vocabulary] after the last column; they mean something only when all rows are fed the
+        same number of tokens.
         """
         ...
 
@@ -42,7 +47,7 @@ class Forward(Protocol):
         ...
 
 
-def forward_for(model: PreTrainedModel) -> Forward:
+def forward_for(model: PreTrainedModel, adapters: Adapters) -> Forward:
     """All rows at once where every layer is attention; else one row after the other.
 
     Recurrent layers (linear attention, convolutions) keep a state that padding would spoil.
@@ -50,7 +55,7 @@ def forward_for(model: PreTrainedModel) -> Forward:
     config = model.config.get_text_config()
     layer_types = set(getattr(config, "layer_types", None) or ())
     stateful = getattr(model, "_is_stateful", False) or layer_types - ATTENTION
-    return SerialForward(model) if stateful else RaggedForward(model)
+    return SerialForward(model, adapters) if stateful else RaggedForward(model, adapters)
 
 
 class RaggedForward:
@@ -60,8 +65,10 @@ class RaggedForward:
     attended to.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, adapters: Adapters) -> None:
         self._model = model
+        self._adapters = adapters
+        self._device = model.device
         config = model.config.get_text_config()
         self._layer_types: list[str] = list(getattr(config, "layer_types", None) or [])
         self._sliding: int | None = getattr(config, "sliding_window", None)
@@ -69,19 +76,21 @@ class RaggedForward:
         self._adds_mask = config._attn_implementation == "eager"
         self._cache = RowCache(config.num_hidden_layers)
 
-    def __call__(self, first_row: int, tokens: Tokens, starts: Sequence[int]) -> torch.Tensor:
+    def __call__(
+        self, first_row: int, tokens: Tokens, starts: Sequence[int], adapters: Names
+    ) -> torch.Tensor:
         width = max(map(len, tokens))
         length = max(starts) + width
         self._cache.ensure_room(first_row + len(tokens), length)
-        device = self._model.device
         padded = [[*row, *[0] * (width - len(row))] for row in tokens]
-        places = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
-        rows = slice(first_row, first_row + len(tokens))
-        index = torch.arange(rows.start, rows.stop, device=device)[:, None]
+        places = self._tensor([[*range(first, first + width)] for first in starts])
         start = starts[0] if min(starts) == max(starts) else None
-        self._cache.window = Window(rows, index, places, length, start)
+        rows = range(first_row, first_row + len(tokens))
+        index = None if start is not None else self._tensor([[row] for row in rows])
+        self._cache.window = Window(slice(rows.start, rows.stop), places, length, start, index)
+        self._adapters.use(adapters)
         output = self._model(
-            input_ids=torch.tensor(padded, device=device),
+            input_ids=self._tensor(padded),
             attention_mask=None if self._sees_all(start, width) else self._mask(places, length),
             position_ids=places.clamp(max=self._last_position),
             past_key_values=self._cache,
@@ -90,6 +99,9 @@ class RaggedForward:
         )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
+
+    def _tensor(self, values: list[list[int]]) -> torch.Tensor:
+        return torch.tensor(values, device=self._device)
 
     def _sees_all(self, start: int | None, width: int) -> bool:
         """Whether no mask is needed: each row's one new token may attend to all before it."""
@@ -126,7 +138,8 @@ class RaggedForward:
 
     def keep(self, row: int, tokens: tuple[int, ...]) -> Kept | None:
         state = self._cache.copy_of(row, len(tokens))
-        return Kept(tokens, state, sum(part.nbytes for part in state), can_be_cut=True)
+        nbytes = sum(part.nbytes for part in state)
+        return Kept(tokens, state, nbytes, can_be_cut=True, arrays=len(state))
 
     def restore(self, row: int, prefix: Prefix) -> None:
         assert isinstance(prefix.state, list)
@@ -137,21 +150,19 @@ class RaggedForward:
 class SerialForward:
     """One pass per row, each with a cache of its own: slower, and right for every model."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, adapters: Adapters) -> None:
         self._model = model
+        self._adapters = adapters
         self._caches: dict[int, DynamicCache | None] = {}
 
-    def __call__(self, first_row: int, tokens: Tokens, starts: Sequence[int]) -> torch.Tensor:
-        return torch.cat(
-            [
-                self._one(row, ids, start)
-                for row, (ids, start) in enumerate(
-                    zip(tokens, starts, strict=True), start=first_row
-                )
-            ]
-        )
+    def __call__(
+        self, first_row: int, tokens: Tokens, starts: Sequence[int], adapters: Names
+    ) -> torch.Tensor:
+        rows = enumerate(zip(tokens, starts, adapters, strict=True), start=first_row)
+        return torch.cat([self._one(row, *fed) for row, fed in rows])
 
-    def _one(self, row: int, ids: Sequence[int], start: int) -> torch.Tensor:
+    def _one(self, row: int, ids: Sequence[int], start: int, adapter: str | None) -> torch.Tensor:
+        self._adapters.use((adapter,))
         if start == 0:
             self._caches[row] = DynamicCache(config=self._model.config)
         output = self._model(

@@ -1,22 +1,25 @@
 """Text generation on torch: continuous batching over a transformers model.
 
 Rows of the batch are ordered: those that decode come first, then those still in prefill.
-A prompt's last token is not prefilled but fed to the first decoding step, so that prefill
-never samples.
+Prompts that end together give their first tokens at once; else a prompt's last token is left
+to its first decoding step, because a padded row has no logits.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import PreTrainedModel
 
+from mlxsrv.backends.adapter import Adapter, require, require_unused
 from mlxsrv.backends.base import ModelFacts
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.torch.forward import forward_for
+from mlxsrv.backends.torch.lora import Adapters
+from mlxsrv.backends.torch.precision import use_threads
 from mlxsrv.backends.torch.sampling import Chooser, choose, likeliest
 from mlxsrv.core.text import Kept, Prefix, Sequence, TokenLogprob, TokenOut
 
@@ -42,10 +45,14 @@ class _Row:
 class TorchTextBackend:
     """Implements `TextBackend`; see there for the contract."""
 
-    def __init__(self, model: PreTrainedModel, vocab_size: int, *, pacer: PrefillPacer) -> None:
+    def __init__(
+        self, model: PreTrainedModel, vocab_size: int, *, pacer: PrefillPacer, threads: int
+    ) -> None:
         self._model = model
         self._pacer = pacer
-        self._forward = forward_for(model)
+        self._threads = threads
+        self._adapters = Adapters(model)
+        self._forward = forward_for(model, self._adapters)
         self._rows: list[_Row] = []
         self.facts = ModelFacts(
             backend="torch",
@@ -56,6 +63,7 @@ class TorchTextBackend:
 
     @torch.inference_mode()
     def insert(self, sequence: Sequence, prefix: Prefix | None = None) -> None:
+        require(sequence.adapter, self._adapters)
         tokens = list(sequence.prompt + sequence.generated)
         row = _Row(sequence, tokens, Chooser(sequence), len(sequence.generated))
         self._rows.append(row)
@@ -67,10 +75,10 @@ class TorchTextBackend:
 
     @torch.inference_mode()
     def step(self) -> list[TokenOut]:
+        use_threads(self._threads)
         decoding = self._decoding()
-        tokens = self._decode(decoding) if decoding else []
-        self._prefill()
-        return tokens
+        outs = self._decode(decoding) if decoding else []
+        return outs + self._prefill()
 
     def _decoding(self) -> int:
         """How many rows decode; they are the first ones."""
@@ -81,9 +89,11 @@ class TorchTextBackend:
 
     def _decode(self, count: int) -> list[TokenOut]:
         rows = self._rows[:count]
-        logits = self._forward(0, [row.tokens[-1:] for row in rows], [row.cached for row in rows])
+        return self._choose(rows, self._feed(0, rows, [row.tokens[-1:] for row in rows]))
+
+    def _choose(self, rows: list[_Row], logits: torch.Tensor) -> list[TokenOut]:
+        """The next token of each row, from logits [rows, vocabulary]."""
         for row, values in zip(rows, logits, strict=True):
-            row.cached += 1
             self._edit(row, values)
         chosen = choose(logits, [row.chooser for row in rows])
         logprobs = self._logprobs(rows, logits)
@@ -93,6 +103,14 @@ class TorchTextBackend:
         ]
         self.remove([out.uid for out in outs if out.finish or out.error])
         return outs
+
+    def _feed(self, first: int, rows: list[_Row], parts: list[list[int]]) -> torch.Tensor:
+        """Feeds each row its part. Returns logits as `Forward` does."""
+        adapters = [row.sequence.adapter for row in rows]
+        logits = self._forward(first, parts, [row.cached for row in rows], adapters)
+        for row, part in zip(rows, parts, strict=True):
+            row.cached += len(part)
+        return logits
 
     def _edit(self, row: _Row, logits: torch.Tensor) -> None:
         if not row.sequence.sampling.edits_logits:
@@ -129,27 +147,29 @@ class TorchTextBackend:
         if index is None or not self._rows[index].decodes:
             return None
         row = self._rows[index]
-        return self._forward.keep(index, tuple(row.tokens[: row.cached]))
+        kept = self._forward.keep(index, tuple(row.tokens[: row.cached]))
+        return None if kept is None else replace(kept, adapter=row.sequence.adapter)
 
     def _index(self, uid: int) -> int | None:
         return next((i for i, row in enumerate(self._rows) if row.sequence.uid == uid), None)
 
-    def _prefill(self) -> None:
+    def _prefill(self) -> list[TokenOut]:
         """Feeds one chunk to the first rows that wait."""
         start = self._decoding()
         rows = self._rows[start : start + PREFILL_TOGETHER]
         if not rows:
-            return
+            return []
         chunk = self._pacer.chunk(rows=len(rows), decoding=start > 0)
+        rests = [row.tokens[row.cached :] for row in rows]
+        end_together = len({len(rest) for rest in rests}) == 1 and len(rests[0]) <= chunk
+        parts = rests if end_together else [rest[:-1][:chunk] for rest in rests]
         began = time.perf_counter()
-        parts = [row.tokens[row.cached : -1][:chunk] for row in rows]
-        self._forward(start, parts, [row.cached for row in rows])
+        logits = self._feed(start, rows, parts)
         self._pacer.observe(sum(map(len, parts)), time.perf_counter() - began)
-        for row, part in zip(rows, parts, strict=True):
-            row.cached += len(part)
         for index in range(start, start + len(rows)):
             if self._rows[index].decodes:
                 self._start_decoding(index)
+        return self._choose(rows, logits) if end_together else []
 
     def _start_decoding(self, index: int) -> None:
         """Moves a row whose prompt is done in front of those that are still in prefill."""
@@ -178,18 +198,31 @@ class TorchTextBackend:
 
     def reset(self) -> None:
         self._rows.clear()
-        self._forward = forward_for(self._model)
+        self._forward = forward_for(self._model, self._adapters)
+
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        use_threads(self._threads)
+        self._adapters.add(name, adapter)
+
+    def remove_adapter(self, name: str) -> None:
+        require_unused(name, (row.sequence for row in self._rows))
+        self._adapters.remove(name)
 
     @torch.inference_mode()
-    def score(self, ids: tuple[int, ...], top: int) -> Iterator[list[TokenLogprob]]:
+    def score(
+        self, ids: tuple[int, ...], top: int, adapter: str | None = None
+    ) -> Iterator[list[TokenLogprob]]:
         from transformers import DynamicCache
 
+        require(adapter, self._adapters)
         cache = DynamicCache(config=self._model.config)
         start = 0
         while start < len(ids) - 1:
+            use_threads(self._threads)
             chunk = self._pacer.chunk(rows=1, decoding=bool(self._rows))
             inputs = ids[start : min(start + chunk, len(ids) - 1)]
             began = time.perf_counter()
+            self._adapters.use((adapter,))
             logits = self._model(
                 torch.tensor([inputs], device=self._model.device), past_key_values=cache
             ).logits[0]
@@ -203,7 +236,7 @@ class TorchTextBackend:
 
     def close(self) -> None:
         self._rows.clear()
-        del self._model, self._forward
+        del self._model, self._forward, self._adapters
 
 
 def _token_logprob(logprobs: torch.Tensor, token: int, top: int) -> TokenLogprob:
