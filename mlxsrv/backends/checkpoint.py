@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import Any
 
 from mlxsrv.backends.generation import GenerationDefaults, eos_ids, generation_defaults
 from mlxsrv.backends.headers import Tensor, read_header
+from mlxsrv.backends.jsonfile import read_object, read_optional
+from mlxsrv.backends.npz import read_npz_header
 from mlxsrv.backends.recognise import architectures, kind_of
 from mlxsrv.backends.weights import nested_weight_files, refuse_file, weight_files
 from mlxsrv.core.errors import CheckpointRefused, LoadError
 from mlxsrv.core.kinds import Kind
-
-MAX_CONFIG_BYTES = 64_000_000
 
 _CONTEXT_KEYS = (
     "max_position_embeddings",
@@ -27,6 +26,7 @@ _CONTEXT_KEYS = (
     "seq_length",
     "n_ctx",
 )
+_POSITIONS_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 _TEXT_PARTS = ("text_config", "llm_config", "language_config")
 _FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
@@ -34,6 +34,8 @@ _FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A model folder. Sizes in bytes, context in tokens, `created` in seconds since 1970.
+
+    `float_items` numbers in `float_bytes` are stored as floats; the rest is packed.
 
     `quantization` is a label such as `4-bit`; `mlx_quantized` says that only MLX reads it.
     """
@@ -47,6 +49,8 @@ class Checkpoint:
     mlx_quantized: bool
     dtype: str | None
     weight_bytes: int
+    float_items: int
+    float_bytes: int
     parameters: int
     defaults: GenerationDefaults
     eos_ids: tuple[int, ...]
@@ -71,16 +75,17 @@ def read(folder: Path) -> Checkpoint:
         # Where even the weights are of a kind that is refused, that is the better message.
         weight_files(folder)
         raise LoadError(f"{folder} has no config.json: it is not a model folder")
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
     _refuse_code(folder, config)
     files = weight_files(folder)
-    tokenizer = _optional_json(folder / "tokenizer_config.json")
-    generation = _optional_json(folder / "generation_config.json")
+    tokenizer = read_optional(folder / "tokenizer_config.json")
+    generation = read_optional(folder / "generation_config.json")
     template = _has_chat_template(folder, tokenizer)
-    tensors = [tensor for file in files for tensor in read_header(file)]
+    tensors = [tensor for file in files for tensor in _header(file)]
     kind = kind_of(
         config,
-        sentence_transformer=(folder / "modules.json").exists(),
+        name=_name(folder),
+        sentence_transformer=_sentence_transformer(folder),
         has_chat_template=template,
     )
     label, mlx_quantized = _quantization(config)
@@ -94,6 +99,8 @@ def read(folder: Path) -> Checkpoint:
         mlx_quantized=mlx_quantized,
         dtype=_dtype(config, tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
+        float_items=sum(tensor.items for tensor in tensors if tensor.dtype in _FLOATS),
+        float_bytes=sum(tensor.size for tensor in tensors if tensor.dtype in _FLOATS),
         parameters=_parameters(config, tensors),
         defaults=generation_defaults(generation),
         eos_ids=eos_ids(generation, config, *_text_parts(config)),
@@ -102,9 +109,13 @@ def read(folder: Path) -> Checkpoint:
     )
 
 
+def _header(file: Path) -> list[Tensor]:
+    return read_npz_header(file) if file.suffix == ".npz" else read_header(file)
+
+
 def _read_pipeline(folder: Path) -> Checkpoint:
     """An image pipeline in parts (`model_index.json`, one folder a part)."""
-    index = _json(folder / "model_index.json")
+    index = read_object(folder / "model_index.json")
     tensors = [tensor for file in nested_weight_files(folder) for tensor in read_header(file)]
     name = str(index.get("_class_name") or "")
     return Checkpoint(
@@ -117,6 +128,8 @@ def _read_pipeline(folder: Path) -> Checkpoint:
         mlx_quantized=False,
         dtype=_dtype(index, tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
+        float_items=sum(tensor.items for tensor in tensors if tensor.dtype in _FLOATS),
+        float_bytes=sum(tensor.size for tensor in tensors if tensor.dtype in _FLOATS),
         parameters=sum(tensor.items for tensor in tensors),
         defaults=GenerationDefaults(),
         eos_ids=(),
@@ -125,22 +138,18 @@ def _read_pipeline(folder: Path) -> Checkpoint:
     )
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise LoadError(f"{file} is too large to be a configuration")
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LoadError(f"can't read {file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise LoadError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{file} should hold a JSON object")
-    return value
+def _name(folder: Path) -> str:
+    """What the model is called: in the hub's cache the snapshot's folder is a number."""
+    cached = (part for part in folder.parts[-3:] if part.startswith("models--"))
+    return next(cached, folder.name)
 
 
-def _optional_json(file: Path) -> dict[str, Any]:
-    return _json(file) if file.exists() else {}
+def _sentence_transformer(folder: Path) -> str | None:
+    """The class that sentence-transformers loads the folder with, if it made it."""
+    if not (folder / "modules.json").exists():
+        return None
+    config = read_optional(folder / "config_sentence_transformers.json")
+    return str(config.get("model_type") or "SentenceTransformer")
 
 
 def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
@@ -192,13 +201,21 @@ def _context_length(
     length = next((value for value in found if value is not None), None)
     if kind not in {Kind.EMBEDDING, Kind.RERANK}:
         return length
-    sentence = _optional_json(folder / "sentence_bert_config.json")
+    sentence = read_optional(folder / "sentence_bert_config.json")
     bounds = (
-        length,
+        length - _unused_positions(config) if length else None,
         _positive(tokenizer.get("model_max_length")),
         _positive(sentence.get("max_seq_length")),
     )
     return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _unused_positions(config: Mapping[str, Any]) -> int:
+    """Positions before the first token's: RoBERTa and its kin begin behind the padding id."""
+    if config.get("model_type") not in _POSITIONS_AFTER_PADDING:
+        return 0
+    padding = config.get("pad_token_id")
+    return (padding if type(padding) is int else 1) + 1
 
 
 def _positive(value: object) -> int | None:

@@ -15,10 +15,13 @@ _ENCODERS = frozenset(
     {
         "albert",
         "bert",
+        "camembert",
         "deberta",
         "deberta-v2",
         "distilbert",
         "electra",
+        "eurobert",
+        "gte",
         "modernbert",
         "mpnet",
         "new",
@@ -32,36 +35,44 @@ _TTS_HEADS = ("ForTextToSpeech", "ForTextToWaveform")
 
 
 def kind_of(
-    config: Mapping[str, Any], *, sentence_transformer: bool, has_chat_template: bool
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    sentence_transformer: str | None,
+    has_chat_template: bool,
 ) -> Kind:
     """The kind of a checkpoint.
 
-    The model type decides first, then the head that its architecture names. `modules.json`
-    (sentence-transformers) makes an embedding model of any architecture.
+    The model type decides first, then the head that its architecture names, then the class
+    that sentence-transformers loads it with (`sentence_transformer`; None without
+    `modules.json`). Language models that were trained to rerank or to embed look like any
+    other, so there the model's name decides.
     """
     model_type = str(config.get("model_type") or "")
     heads = architectures(config)
-    if model_type in _STT or _ends(heads, _STT_HEADS):
+    # The first conversions to mlx-whisper say their sizes and nothing else.
+    if model_type in _STT or _ends(heads, _STT_HEADS) or "n_audio_state" in config:
         return Kind.STT
     if model_type in _TTS or _ends(heads, _TTS_HEADS):
         return Kind.TTS
     if _ends(heads, ("ForSequenceClassification",)):
         return Kind.RERANK
-    if sentence_transformer or _is_encoder(model_type, heads):
+    generates = _ends(heads, ("ForCausalLM", "LMHeadModel"))
+    if sentence_transformer == "CrossEncoder" or (generates and "reranker" in name.lower()):
+        return Kind.RERANK
+    if sentence_transformer or (model_type in _ENCODERS and not generates):
         return Kind.EMBEDDING
     if isinstance(config.get("vision_config"), dict):
         return Kind.VISION
+    # Without the head that generates, all that is left to do is to embed.
+    if "embedding" in name.lower() if generates else _ends(heads, ("Model",)):
+        return Kind.EMBEDDING
     return Kind.CHAT if has_chat_template else Kind.COMPLETION
 
 
 def architectures(config: Mapping[str, Any]) -> tuple[str, ...]:
     found = config.get("architectures")
     return tuple(str(name) for name in found) if isinstance(found, list) else ()
-
-
-def _is_encoder(model_type: str, heads: tuple[str, ...]) -> bool:
-    generates = _ends(heads, ("ForCausalLM", "LMHeadModel"))
-    return model_type in _ENCODERS and not generates
 
 
 def _ends(heads: tuple[str, ...], endings: tuple[str, ...]) -> bool:
