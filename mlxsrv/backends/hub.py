@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mlxsrv.backends import hubcache
 from mlxsrv.backends.huberrors import explained
 from mlxsrv.backends.hubfetch import TIMEOUT_SECONDS, RemoteFile, fetch, link
+from mlxsrv.backends.weights import PACKED_WEIGHTS
 from mlxsrv.core.errors import CheckpointRefused, LoadError, ModelNotFound
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 _UNWANTED = ("consolidated*.safetensors", "original/*", "onnx/*", "openvino/*", ".*")
+_WEIGHTS = (".safetensors", PACKED_WEIGHTS)
 _REFUSED = (".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
 
@@ -58,6 +60,21 @@ def locate(path_or_id: str, *, download: bool, progress: Report | None = None) -
             f"{path_or_id} is not on this machine: get it with `mlxsrv pull {path_or_id}`"
         )
     return pull(path_or_id, progress)
+
+
+def locate_adapter(path_or_id: str, *, download: bool) -> Path:
+    """The folder of a LoRA adapter; like `locate`."""
+    path = Path(path_or_id).expanduser()
+    if path.exists():
+        return path
+    folder = hubcache.find_adapter(path_or_id)
+    if folder is not None:
+        return folder
+    if not download:
+        raise ModelNotFound(
+            f"{path_or_id} is not on this machine: get it with `mlxsrv pull {path_or_id}`"
+        )
+    return pull(path_or_id)
 
 
 def pull(model_id: str, progress: Report | None = None) -> Path:
@@ -102,7 +119,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _require_servable(model_id: str, names: list[str]) -> None:
-    if any(name.endswith(".safetensors") for name in names):
+    if any(name.endswith(".safetensors") for name in names) or PACKED_WEIGHTS in names:
         return
     refused = sorted({Path(name).suffix for name in names if name.endswith(_REFUSED)})
     what = f"only {' and '.join(refused)} files" if refused else "no model weights"
@@ -114,13 +131,17 @@ def _require_servable(model_id: str, names: list[str]) -> None:
 
 def _wanted(files: Iterable[RemoteFile]) -> list[RemoteFile]:
     """What serving needs, the weights last: until they are there the rest is worth nothing."""
+    files = list(files)
+    # The first conversions to mlx-whisper have nothing else.
+    packed = not any(file.name.endswith(".safetensors") for file in files)
+    wanted = (*_WANTED, *((PACKED_WEIGHTS,) if packed else ()))
     chosen = [
         file
         for file in files
-        if any(fnmatch(file.name, pattern) for pattern in _WANTED)
+        if any(fnmatch(file.name, pattern) for pattern in wanted)
         and not any(fnmatch(file.name, pattern) for pattern in _UNWANTED)
     ]
-    return sorted(chosen, key=lambda file: (file.name.endswith(".safetensors"), file.name))
+    return sorted(chosen, key=lambda file: (file.name.endswith(_WEIGHTS), file.name))
 
 
 def _require_space(root: Path, files: Iterable[RemoteFile]) -> None:

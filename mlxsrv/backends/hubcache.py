@@ -62,6 +62,13 @@ def find(model_id: str) -> Path | None:
     return next((folder for folder in _snapshots(root, revision) if is_complete(folder)), None)
 
 
+def find_adapter(adapter_id: str) -> Path | None:
+    """The folder of a LoRA adapter in the cache."""
+    repo, revision = split_revision(adapter_id)
+    folders = _snapshots(repo_folder(repo), revision)
+    return next((f for f in folders if (f / "adapter_config.json").exists()), None)
+
+
 def _snapshots(root: Path, revision: str | None) -> Iterator[Path]:
     wanted = revision or DEFAULT_REVISION
     with suppress(OSError, ValueError):

@@ -1,9 +1,12 @@
-"""Keeping the other backend's library out of the serving process."""
+"""Keeping libraries from what they do to a process as they are imported."""
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def hide_torch() -> None:
@@ -17,3 +20,14 @@ def hide_torch() -> None:
         sys.modules["torch"] = None  # type: ignore[assignment]
         # It would say on every start that it has no torch.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@contextmanager
+def open_files_kept() -> Iterator[None]:
+    """Whatever is imported inside can't change this process's limits."""
+    real = resource.setrlimit
+    resource.setrlimit = lambda *_: None
+    try:
+        yield
+    finally:
+        resource.setrlimit = real

@@ -5,6 +5,7 @@
     MlxsrvError
     ├── InvalidRequest           the caller's body or parameter is wrong; `param` names the field
     │   ├── ContextLengthExceeded
+    │   ├── TooLargeForMemory    no amount of waiting makes it fit
     │   └── Unsupported          a field that would change the result and is not served
     ├── Unauthenticated
     ├── Forbidden
@@ -18,6 +19,7 @@
     ├── RateLimited              `retry_after` in seconds
     ├── Unavailable              try again later; `retry_after` in seconds where known
     │   ├── Overloaded
+    │   ├── InsufficientMemory   models and requests that are there leave too little
     │   ├── ShuttingDown
     │   └── DeviceDead
     ├── GenerationFailed         one request's own step failed; others go on
@@ -59,6 +61,10 @@ class InvalidRequest(MlxsrvError):
 
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
+
+
+class TooLargeForMemory(InvalidRequest):
+    code = "too_large_for_memory"
 
 
 class Unsupported(InvalidRequest):
@@ -111,6 +117,10 @@ class Unavailable(MlxsrvError):
 
 class Overloaded(Unavailable):
     code = "overloaded"
+
+
+class InsufficientMemory(Unavailable):
+    code = "insufficient_memory"
 
 
 class ShuttingDown(Unavailable):

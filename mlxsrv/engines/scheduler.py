@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -42,8 +43,8 @@ class Scheduler:
     def add(self, uid: int) -> None:
         self._waiting.append(uid)
 
-    def admit(self) -> list[int]:
-        """The sequences to insert now."""
+    def admit(self, fits: Callable[[int], bool] = lambda uid: True) -> list[int]:
+        """The sequences to insert now; those behind one that does not fit yet wait with it."""
         if self._trial is not None:
             return []
         if self._suspects:
@@ -52,6 +53,8 @@ class Scheduler:
             return [self._trial]
         admitted: list[int] = []
         while self._waiting and len(self._running) < self._max_batch:
+            if not fits(self._waiting[0]):
+                break
             uid = self._waiting.popleft()
             self._running[uid] = None
             admitted.append(uid)

@@ -16,13 +16,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from mlxsrv.backends.adapter import Adapter
 from mlxsrv.backends.base import TextBackend
 from mlxsrv.backends.device import Device
-from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.backends.load import free
+from mlxsrv.core.errors import (
+    DeviceDead,
+    GenerationFailed,
+    MlxsrvError,
+    Overloaded,
+    TooLargeForMemory,
+)
 from mlxsrv.core.meters import TextMeters
-from mlxsrv.core.text import Sequence, TextDelta, TextRequest, TokenLogprob, TokenOut
+from mlxsrv.core.text import Kept, Sequence, TextDelta, TextRequest, TokenLogprob, TokenOut
+from mlxsrv.engines.cache_room import CacheRoom
 from mlxsrv.engines.generation import Generation, TokenDecoder
 from mlxsrv.engines.mailbox import Mailbox
+from mlxsrv.engines.memory import MemoryBudget, size
 from mlxsrv.engines.prefix_cache import PrefixCache
 from mlxsrv.engines.scheduler import Scheduler
 
@@ -105,9 +115,16 @@ class TextEngine:
         context_length: int,
         max_batch: int,
         max_queue: int,
+        memory: MemoryBudget,
+        cache_bytes: Callable[[int], int] = lambda tokens: 0,
+        on_short: Callable[[int], None] = lambda nbytes: None,
         prefix_cache_bytes: int = 0,
+        prefix_cache_arrays: int | None = None,
+        meters: TextMeters | None = None,
     ) -> None:
-        self.meters = TextMeters()
+        """`cache_bytes` says what a sequence of so many tokens takes; `on_short` is called on
+        the device thread with what is missing when `memory` has no room for the next one."""
+        self.meters = meters or TextMeters()
         self._device = device
         self._backend = backend
         self._decoder = decoder
@@ -117,18 +134,23 @@ class TextEngine:
         self._max_queue = max_queue
         self._uids = itertools.count()
         self._scheduler = Scheduler(max_batch)
-        self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._memory = memory
+        self._cache_bytes = cache_bytes
+        self._room = CacheRoom(memory, cache_bytes, on_short)
+        self._prefixes = PrefixCache(prefix_cache_bytes, max_arrays=prefix_cache_arrays)
         self._keeps = prefix_cache_bytes > 0
         self._sequences: dict[int, _Running] = {}
         self._inbox = _Inbox()
         self._streams: set[TextStream] = set()
         self._idle = threading.Lock()
         self._active = False
+        self._blocked = False
+        self._leave_memory = (memory.on_release(self._retry), memory.on_reclaim(self._reclaim))
 
     # On the event loop's thread
 
     def submit(self, request: TextRequest) -> TextStream:
-        """Queues a request. Raises Overloaded, DeviceDead."""
+        """Queues a request. Raises Overloaded, TooLargeForMemory, DeviceDead."""
         waiting = [stream for stream in self._streams if stream.timing.started is None]
         busy = sum(stream.live for stream in self._streams) - sum(s.live for s in waiting)
         if len(waiting) >= self._max_queue + max(0, self._max_batch - busy):
@@ -136,10 +158,24 @@ class TextEngine:
                 f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
             )
         stream = TextStream(request, self._cancel)
+        sequences = self._sequences_of(stream)
+        self._require_possible(sequences)
         self._streams.add(stream)
-        self._inbox.submitted.append((stream, self._sequences_of(stream)))
+        self._inbox.submitted.append((stream, sequences))
         self._wake()
         return stream
+
+    def _require_possible(self, sequences: list[_Running]) -> None:
+        largest = max(running.sequence.most_tokens for running in sequences)
+        need = self._cache_bytes(largest)
+        taken = self._backend.facts.memory_bytes + self._memory.held()["activations"]
+        most = self._memory.limit - taken
+        if need > most:
+            raise TooLargeForMemory(
+                f"prompt and answer of up to {largest} tokens need {size(need)} of cache, and the "
+                f"memory budget leaves {size(most)}: shorten the prompt or lower max_tokens",
+                param="max_tokens",
+            )
 
     def _sequences_of(self, stream: TextStream) -> list[_Running]:
         request = stream.request
@@ -166,6 +202,7 @@ class TextEngine:
             stop_ids=frozenset() if request.ignore_eos else self._end_ids,
             top_logprobs=request.top_logprobs,
             keep=self._keeps,
+            adapter=request.adapter,
         )
 
     @property
@@ -178,19 +215,49 @@ class TextEngine:
         self._inbox.cancelled.append(stream)
         self._wake()
 
+    def refuse_next(self, error: MlxsrvError) -> None:
+        """Ends the request that has waited longest for its turn with `error`."""
+        waiting = [stream for stream in self._streams if stream.timing.started is None]
+        if waiting:
+            first = min(waiting, key=lambda stream: stream.timing.submitted)
+            first.cancel()
+            first.mailbox.end(error)
+
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
         for stream in list(self._streams):
             stream.cancel()
             stream.mailbox.end(error)
 
-    async def score(self, ids: tuple[int, ...], top: int) -> list[TokenLogprob]:
+    async def score(
+        self, ids: tuple[int, ...], top: int, adapter: str | None = None
+    ) -> list[TokenLogprob]:
         """Log probabilities of `ids[1:]`; see `TextBackend.score`."""
         out: list[TokenLogprob] = []
-        async for chunk in self._device.stream("score", lambda: self._backend.score(ids, top)):
+        async for chunk in self._device.stream(
+            "score", lambda: self._backend.score(ids, top, adapter)
+        ):
             out.extend(chunk)
         self.meters.prompt_tokens += len(ids)
         return out
+
+    async def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Makes a LoRA adapter known. Raises InvalidRequest where it does not fit."""
+        await self._device.call(lambda: self._backend.add_adapter(name, adapter), kind="load")
+
+    async def remove_adapter(self, name: str) -> None:
+        """Forgets an adapter that no request uses, and the prompts kept with it."""
+        await self._device.call(lambda: self._forget(name), kind="unload")
+
+    async def close(self) -> None:
+        """Frees the model, which no request uses any more."""
+        await self._device.call(self._close, kind="unload")
+
+    def _retry(self) -> None:
+        """Memory was given back, on whatever thread: those that wait for some try again."""
+        if self._sequences:
+            with contextlib.suppress(DeviceDead):
+                self._wake()
 
     def _wake(self) -> None:
         with self._idle:
@@ -245,11 +312,16 @@ class TextEngine:
             self._take_in()
             if self._sequences:
                 yield self._step()
-                continue
+                if self._scheduler.running:
+                    continue
             with self._idle:
-                if not (self._inbox.submitted or self._inbox.cancelled):
+                if not (self._inbox.submitted or self._inbox.cancelled) and self._may_rest():
                     self._active = False
                     return
+
+    def _may_rest(self) -> bool:
+        """Whether nothing can be done until a request comes or memory is given back."""
+        return not self._sequences or (self._blocked and self._room.waits)
 
     def _take_in(self) -> None:
         while self._inbox.submitted:
@@ -281,13 +353,18 @@ class TextEngine:
         return events
 
     def _admit(self) -> None:
-        for uid in self._scheduler.admit():
+        admitted = self._scheduler.admit(self._has_room)
+        self._blocked = not self._scheduler.running
+        for uid in admitted:
             running = self._sequences[uid]
             sequence = replace(running.sequence, generated=tuple(running.generation.tokens))
-            prefix = self._prefixes.find(sequence.prompt + sequence.generated)
+            prefix = self._prefixes.find(sequence.prompt + sequence.generated, sequence.adapter)
             if not sequence.generated:
                 self._started(running, prefix.length if prefix is not None else 0)
             self._backend.insert(sequence, prefix)
+
+    def _has_room(self, uid: int) -> bool:
+        return self._room.take(uid, self._sequences[uid].sequence.most_tokens)
 
     def _started(self, running: _Running, cached: int) -> None:
         stream = running.stream
@@ -313,7 +390,7 @@ class TextEngine:
             return
         self._time(running, now)
         if out.kept is not None:
-            self._prefixes.put(out.kept)
+            self._put(out.kept)
         if delta is None:
             return
         events.append((running.stream, delta))
@@ -356,6 +433,38 @@ class TextEngine:
         del self._sequences[uid]
         if self._scheduler.discard(uid):
             kept = self._backend.keep(uid) if self._keeps else None
-            if kept is not None:
-                self._prefixes.put(kept)
             self._backend.remove([uid])
+            self._room.release(uid)
+            if kept is not None:
+                self._put(kept)
+        else:
+            self._room.release(uid)
+
+    def _put(self, kept: Kept) -> None:
+        """Keeps a prefix where there is memory for it, or for it in place of others."""
+        missing = kept.nbytes - self._memory.available
+        if missing > 0:
+            missing -= self._reclaim(missing)
+        if missing <= 0:
+            before = self._prefixes.nbytes
+            self._prefixes.put(kept)
+            self._memory.change("prefix_cache", self._prefixes.nbytes - before)
+
+    def _reclaim(self, nbytes: int) -> int:
+        freed = self._prefixes.reclaim(nbytes)
+        if freed:
+            self._memory.release("prefix_cache", freed)
+        return freed
+
+    def _forget(self, adapter: str) -> None:
+        self._backend.remove_adapter(adapter)
+        before = self._prefixes.nbytes
+        self._prefixes.forget(adapter)
+        self._memory.release("prefix_cache", before - self._prefixes.nbytes)
+
+    def _close(self) -> None:
+        for leave in self._leave_memory:
+            leave()
+        self._reclaim(self._prefixes.nbytes)
+        self._backend.close()
+        free(self._backend.facts.backend)

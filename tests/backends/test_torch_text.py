@@ -70,7 +70,7 @@ def test_a_ragged_batch_gives_what_transformers_gives(family: str) -> None:
     model = model_of(family)
     alone = [expected(model, prompt) for prompt in PROMPTS]
     pacer = PrefillPacer(0.05, fixed=16)
-    backend = TorchTextBackend(model, 300, pacer=pacer)
+    backend = TorchTextBackend(model, 300, pacer=pacer, threads=1)
     for uid, prompt in enumerate(PROMPTS):
         backend.insert(Sequence(uid, prompt, LENGTH, Sampling(temperature=0.0)))
     batched: dict[int, list[int]] = {uid: [] for uid in range(len(PROMPTS))}
@@ -78,3 +78,22 @@ def test_a_ragged_batch_gives_what_transformers_gives(family: str) -> None:
         for out in backend.step():
             batched[out.uid].append(out.token)
     assert [batched[uid] for uid in range(len(PROMPTS))] == alone
+
+
+@pytest.mark.parametrize(("lengths", "passes"), [([7], 1), ([7, 7], 1), ([7, 5], 2), ([20], 2)])
+def test_first_tokens_come_with_the_last_chunk_of_prompts_that_end_together(
+    lengths: list[int], passes: int
+) -> None:
+    model = model_of("mistral")
+    fed: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: fed.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    backend = TorchTextBackend(model, 300, pacer=PrefillPacer(0.05, fixed=16), threads=1)
+    for uid, length in enumerate(lengths):
+        backend.insert(Sequence(uid, PROMPTS[3][:length], LENGTH, Sampling(temperature=0.0)))
+    while not (outs := backend.step()):
+        pass
+    assert len(fed) == passes
+    got = {out.uid: out.token for out in outs}
+    assert got == {uid: expected(model, PROMPTS[3][:n])[0] for uid, n in enumerate(lengths)}

@@ -14,11 +14,12 @@ import pytest
 from mlxsrv.backends import checkpoint
 from mlxsrv.backends.base import TextBackend
 from mlxsrv.backends.device import Device
-from mlxsrv.backends.load import at_thread_exit, load_text
+from mlxsrv.backends.load import at_thread_exit, finished, load_text
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.errors import DeviceDead, GenerationFailed, Overloaded
 from mlxsrv.core.text import Sampling, TextRequest, TokenOut
+from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.text import TextEngine, TextStream
 from mlxsrv.engines.tokenizer import TextTokenizer
 from tests.tiny_models import build
@@ -75,7 +76,7 @@ async def bench(
     device.start()
     found = checkpoint.read(folder)
     backend: TextBackend = await device.call(
-        lambda: load_text(name, found, pacer=PrefillPacer(0.05))
+        lambda: finished(load_text(name, found, pacer=PrefillPacer(0.05)))
     )
     tokenizer = TextTokenizer(folder)
     engine = TextEngine(
@@ -86,6 +87,7 @@ async def bench(
         context_length=512,
         max_batch=max_batch,
         max_queue=max_queue,
+        memory=MemoryBudget(1_000_000_000),
         prefix_cache_bytes=10_000_000,
     )
     ready = Bench(device, engine, tokenizer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from mlxsrv.backends.torch.load import ONE_THREAD_BYTES
+from mlxsrv.backends.torch.precision import threads_for
 
 
 class TorchLimit:
@@ -19,7 +18,7 @@ class TorchLimit:
     def __init__(self, folder: Path) -> None:
         self._model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
         size = sum(parameter.nbytes for parameter in self._model.parameters())
-        torch.set_num_threads(1 if size < ONE_THREAD_BYTES else os.cpu_count() or 1)
+        torch.set_num_threads(threads_for(size))
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[float]]:
