@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,7 @@ class HubDouble:
 
     `gated` ids want `token`. `cut_after` breaks the next answers after so many bytes each, one
     entry per answer that is long enough. `corrupt` names files that arrive with other bytes.
+    `pause` is how many seconds every thousand bytes of a large file take.
     """
 
     def __init__(self, repos: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -29,6 +32,7 @@ class HubDouble:
         self.corrupt: set[str] = set()
         self.token = "hf_secret"
         self.cut_after: list[int] = []
+        self.pause = 0.0
         self.requests: list[tuple[str, str, str | None]] = []
         self.url = ""
 
@@ -144,7 +148,16 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: cuts.pop(0)]
             self.close_connection = True
         if self.command == "GET":
+            self._write(body)
+
+    def _write(self, body: bytes) -> None:
+        if len(body) < LARGE_BYTES or not self.double.pause:
             self.wfile.write(body)
+            return
+        with contextlib.suppress(OSError):  # whoever asked may not wait for the end
+            for start in range(0, len(body), LARGE_BYTES):
+                self.wfile.write(body[start : start + LARGE_BYTES])
+                time.sleep(self.double.pause)
 
     def _refuse(self, status: int, code: str) -> None:
         self.send_response(status)

@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mlxsrv.backends.hub import Progress, Report
 
+Show = Callable[[str, int, int | None], None]
+"""What is going on, and how many bytes of how many are done."""
+
+
+SOON = 0.01
+"""Seconds; tqdm draws an empty bar where there is no delay at all."""
+
 
 @contextmanager
-def download_bar() -> Iterator[Report | None]:
-    """Gives what to report bytes to; None where standard error is not a terminal."""
+def bytes_bar(delay: float = SOON) -> Iterator[Show | None]:
+    """Gives what to show bytes with; None where standard error is not a terminal.
+
+    Nothing is shown in the first `delay` seconds.
+    """
     if not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
 
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, delay=0.2, leave=False) as bar:
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, delay=delay, leave=False) as bar:
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if done < bar.n:
+                bar.reset()
+            bar.total = total
+            bar.set_description_str(what, refresh=False)
+            bar.update(done - bar.n)
+
+        yield show
+
+
+@contextmanager
+def download_bar() -> Iterator[Report | None]:
+    """Gives what to report bytes to; None where standard error is not a terminal."""
+    with bytes_bar(delay=0.2) as show:
+        if show is None:
+            yield None
+            return
 
         def report(progress: Progress) -> None:
-            bar.total = progress.total
-            bar.set_description_str(progress.file, refresh=False)
-            bar.update(progress.done - bar.n)
+            show(progress.file, progress.done, progress.total)
 
         yield report

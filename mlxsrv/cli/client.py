@@ -47,9 +47,22 @@ class Client:
 
     def get(self, path: str, *, accept: frozenset[int] = frozenset()) -> Any:
         """JSON of a GET. Raises ServerAbsent; ServerRefused for a status not in `accept`."""
-        connection = self._connect(QUICK_SECONDS)
+        return self._json(self._connect(QUICK_SECONDS), "GET", path, accept=accept)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """JSON of a POST, however long it takes. Raises ServerAbsent or ServerRefused."""
+        return self._json(self._connect(None), "POST", path, json.dumps(body))
+
+    def _json(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: str = "",
+        accept: frozenset[int] = frozenset(),
+    ) -> Any:
         try:
-            response = self._send(connection, "GET", path)
+            response = self._send(connection, method, path, body)
             if response.status not in accept:
                 _require_ok(response)
             return json.loads(response.read())
@@ -70,7 +83,7 @@ class Client:
         finally:
             connection.close()
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+    def _connect(self, timeout: float | None) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ServerAbsent(f"{self.url} is not the URL of a server")

@@ -97,6 +97,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def is_recommended(name: str) -> bool:
+    """Whether a model can be served by that short name alone."""
+    from mlxsrv.backends import manifests
+
+    return manifests.find(name) is not None
+
+
 def load_settings(
     args: argparse.Namespace, models: Mapping[str, Mapping[str, object]] | None = None
 ) -> Settings:
@@ -104,13 +111,18 @@ def load_settings(
     file = config_file(args)
     flags = given(args, "set_")
     if args.host is None and args.port is None:
-        return sources.load(file, flags=flags, models=models)
+        return sources.load(file, flags=flags, models=models, recommended=is_recommended)
     # The half of the address that no flag gives comes from the settings; whether that address
     # may be served is only asked of the whole.
-    found = sources.load(file, flags={**flags, "allow_unauthenticated": True}, models=models)
+    found = sources.load(
+        file,
+        flags={**flags, "allow_unauthenticated": True},
+        models=models,
+        recommended=is_recommended,
+    )
     flags["address"] = _address(found.api.address, args.host, args.port)
     try:
-        return sources.load(file, flags=flags, models=models)
+        return sources.load(file, flags=flags, models=models, recommended=is_recommended)
     except ConfigError as error:
         named = "--host" if args.host is not None else "--port"
         raise ConfigError(error.message.replace("--address: ", f"{named}: ")) from None

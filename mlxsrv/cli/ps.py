@@ -1,8 +1,9 @@
-"""`mlxsrv ps`: what the running server serves."""
+"""`mlxsrv ps`: what the running server serves, and what it holds."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlxsrv.cli import flags, table
@@ -10,6 +11,7 @@ from mlxsrv.cli.client import Client, url_of
 from mlxsrv.config import sources
 
 NOT_READY = frozenset({503})
+HEAD = ("NAME", "KIND", "STATE", "BACKEND", "MEMORY", "CONTEXT", "REQUESTS", "IDLE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,20 +37,58 @@ def client_for(args: argparse.Namespace) -> Client:
 def run(args: argparse.Namespace) -> int:
     client = client_for(args)
     health = client.get("/health", accept=NOT_READY)
-    models = client.get("/v1/models")["data"]
-    facts = [str(health[key]) for key in ("status", "version", "backend") if health.get(key)]
-    print(f"{client.url}: {', '.join(facts)}")
-    table.show(
-        ("NAME", "KIND", "STATE", "BACKEND", "MEMORY", "CONTEXT"), [_row(model) for model in models]
-    )
+    found = client.get("/v1/models")
+    print(f"{client.url}: {', '.join(known(health, 'status', 'version', 'backend'))}")
+    table.show(HEAD, _rows(found["data"]))
+    if "memory" in found:
+        print(_memory(found["memory"]))
     return 0
 
 
-def _row(model: dict[str, Any]) -> tuple[str, ...]:
+def known(facts: Mapping[str, Any], *keys: str) -> list[str]:
+    """What is said of these keys, without those of which nothing is."""
+    return [str(facts[key]) for key in keys if facts.get(key)]
+
+
+def _rows(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Each model, with its adapters under it."""
+    names = {model["id"] for model in models}
+    rows = []
+    for model in models:
+        if model.get("parent") not in names:
+            rows.append(_row(model))
+            adapters = (other for other in models if other.get("parent") == model["id"])
+            rows += [_row(adapter, "  ") for adapter in adapters]
+    return rows
+
+
+def _row(model: Mapping[str, Any], indent: str = "") -> tuple[str, ...]:
     memory = model.get("memory_bytes")
+    kind = "lora" if model.get("parent") else model.get("type")
     return (
-        str(model["id"]),
-        *(str(model.get(key) or "-") for key in ("type", "state", "backend")),
+        indent + str(model["id"]),
+        str(kind or "-"),
+        *(str(model.get(key) or "-") for key in ("state", "backend")),
         table.size(memory) if memory else "-",
-        str(model.get("context_length") or "-"),
+        *(str(model.get(key) or "-") for key in ("context_length", "requests")),
+        _idle(model),
     )
+
+
+def _idle(model: Mapping[str, Any]) -> str:
+    """How long it has been idle, of how long it may be."""
+    idle, ttl = model.get("idle_seconds"), model.get("ttl")
+    parts = [] if idle is None else [table.duration(idle)]
+    if ttl is not None:
+        parts.append(f"of {table.duration(ttl)}")
+    if model.get("pin"):
+        parts.append("pinned")
+    return " ".join(parts) or "-"
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    held = {use.replace("_", " "): size for use, size in memory["held"].items() if size}
+    parts = ", ".join(f"{use} {table.size(size)}" for use, size in held.items())
+    budget = memory.get("budget_bytes")
+    bound = f" of {table.size(budget)}" if budget else ""
+    return f"memory: {table.size(sum(held.values()))}{bound}" + (f" ({parts})" if parts else "")

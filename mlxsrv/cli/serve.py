@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from mlxsrv import supervised
-from mlxsrv.backends import blas, builtin, hub, isolate, select
+from mlxsrv.backends import blas, builtin, hub, importing, isolate, manifests, select
 from mlxsrv.cli import flags
 from mlxsrv.cli.bar import download_bar
 from mlxsrv.config.settings import Settings
-from mlxsrv.config.sources import is_hub_id
+from mlxsrv.config.sources import folder_name, is_hub_id
+from mlxsrv.core.collector import uncollected
 from mlxsrv.core.errors import ConfigError
 
 Entries = dict[str, dict[str, object]]
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="folder, hub id (org/name or org/name@revision), or built-in model",
+        help="folder, hub id (org/name or org/name@revision), recommended or built-in model",
     )
     flags.add_model_flags(parser)
     flags.add_settings_flags(parser)
@@ -35,11 +35,14 @@ def run(args: argparse.Namespace) -> int:
     if select.choose(settings.engine.backend).name == "mlx":
         blas.ensure()
         isolate.hide_torch()
+    else:
+        importing.open_torch_early()
     link = supervised.attach()
     if link is not None and not settings.api.supervise:
         link.release()
     fetch_models(settings)
-    from mlxsrv.server import serve
+    with uncollected():
+        from mlxsrv.server import serve
 
     return serve(settings, link)
 
@@ -81,10 +84,8 @@ def served_name(model: str) -> str:
     if is_hub_id(model) and not Path(model).expanduser().exists():
         return model.partition("@")[0]
     path = Path(model).expanduser().absolute()
-    cached = re.search(r"/models--(.+?)--([^/]+)/snapshots/[^/]+$", str(path))
-    if cached:
-        return f"{cached[1]}/{cached[2]}"
-    return path.resolve().name
+    name = folder_name(path)
+    return name if is_hub_id(name) else path.resolve().name
 
 
 def _path_of(model: str, kind: object) -> str:
@@ -95,21 +96,23 @@ def _path_of(model: str, kind: object) -> str:
 
 
 def _demo_entries() -> Entries:
-    models = builtin.builtin_models()
-    if not models:
+    entries = builtin.demo_set()
+    if not entries:
         raise ConfigError(
             "no MODEL is named, and the built-in demo models are not installed: name a folder or "
             "a hub id, such as mlx-community/Qwen3-4B-4bit"
         )
-    return {name: {"path": str(folder)} for name, folder in models.items()}
+    return entries
 
 
 def fetch_models(settings: Settings) -> None:
     """Downloads what the settings name by hub id, before the server starts to answer."""
+    backend = select.choose(settings.engine.backend).name
     for model in settings.api.models.values():
         if not model.preload:
             continue
-        for part in (model.path, model.adapter, model.draft):
+        path = manifests.hub_id(model.path, backend) or model.path
+        for part in (path, model.adapter, model.draft):
             known = part is None or part in settings.api.models or builtin.builtin_folder(part)
             if part is not None and not known and is_hub_id(part):
                 with download_bar() as report:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ BUILT_IN = frozenset({"demo", "espeak"})
 SECTIONS = ("api", "engine", "memory", "hub")
 FILE_ONLY = frozenset({"models"})
 
+_SNAPSHOT = re.compile(r"/models--(.+?)--([^/]+)/snapshots/[^/]+$")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
 
 Path_ = tuple[str, ...]
@@ -48,18 +49,20 @@ def load(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
     models: Mapping[str, Mapping[str, object]] | None = None,
+    recommended: Callable[[str], bool] = lambda name: False,
 ) -> Settings:
     """Reads and checks all settings.
 
     `flags` maps keys of `keys()` to values; `models` holds the entries that the command line
-    names, which take the place of the file's. Raises ConfigError that lists every problem.
+    names, which take the place of the file's; `recommended` knows the names that need no path.
+    Raises ConfigError that lists every problem.
     """
     loader = _Loader(file)
     loader.overlay_environment(os.environ if environ is None else environ)
     loader.overlay_flags(flags or {})
     if models:
         loader.overlay_models(models)
-    return loader.settings()
+    return loader.settings(recommended)
 
 
 class _Loader:
@@ -110,13 +113,13 @@ class _Loader:
         table[path[-1]] = value
         self.origins[path] = origin
 
-    def settings(self) -> Settings:
+    def settings(self, recommended: Callable[[str], bool]) -> Settings:
         try:
             settings = Settings.model_validate(self.values)
         except ValidationError as error:
             lines = [self._line(_path(e["loc"]), _reason(e)) for e in error.errors()]
             raise ConfigError("\n".join(lines)) from None
-        problems = [self._line(path, reason) for path, reason in _impossible(settings)]
+        problems = [self._line(path, reason) for path, reason in _impossible(settings, recommended)]
         if problems:
             raise ConfigError("\n".join(problems))
         return settings
@@ -178,7 +181,16 @@ def is_hub_id(path: str) -> bool:
     return bool(_HUB_ID.match(path)) and ".." not in path
 
 
-def _impossible(settings: Settings) -> Iterator[tuple[Path_, str]]:
+def folder_name(path: Path) -> str:
+    """What a folder's model is called: its last part. A snapshot in the hub's cache is called
+    by the id it was downloaded for."""
+    cached = _SNAPSHOT.search(path.as_posix())
+    return f"{cached[1]}/{cached[2]}" if cached else path.name
+
+
+def _impossible(
+    settings: Settings, recommended: Callable[[str], bool]
+) -> Iterator[tuple[Path_, str]]:
     """What is well-formed but can't be: missing paths, and a server open to everyone."""
     api = settings.api
     if not api.enabled:
@@ -197,10 +209,12 @@ def _impossible(settings: Settings) -> Iterator[tuple[Path_, str]]:
     for folder in settings.hub.allowed_folders:
         if not folder.is_dir():
             yield ("hub", "allowed_folders"), f"no such folder: {folder}"
-    yield from _impossible_models(settings)
+    yield from _impossible_models(settings, recommended)
 
 
-def _impossible_models(settings: Settings) -> Iterator[tuple[Path_, str]]:
+def _impossible_models(
+    settings: Settings, recommended: Callable[[str], bool]
+) -> Iterator[tuple[Path_, str]]:
     seen: dict[str, str] = {}
     for name, model in settings.api.models.items():
         where = ("api", "models", name)
@@ -208,6 +222,8 @@ def _impossible_models(settings: Settings) -> Iterator[tuple[Path_, str]]:
             value = getattr(model, field)
             is_other_model = field == "draft" and value in settings.api.models
             if value is None or value in BUILT_IN or is_other_model:
+                continue
+            if field == "path" and recommended(value):
                 continue
             if not Path(value).expanduser().exists() and not is_hub_id(value):
                 yield (*where, field), f"no such file or folder, and not a hub id: {value}"

@@ -16,7 +16,14 @@ from openai import OpenAI
 
 from mlxsrv.api.services import Services
 from mlxsrv.app import MlxsrvApplication, build
-from mlxsrv.config.settings import ApiSettings, EngineSettings, ModelSettings, Settings
+from mlxsrv.config.settings import (
+    ApiSettings,
+    EngineSettings,
+    HubSettings,
+    MemorySettings,
+    ModelSettings,
+    Settings,
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,20 @@ class Server:
 
 
 @contextmanager
-def serving(backend: str, models: Mapping[str, ModelSettings], **api: Any) -> Iterator[Server]:
+def serving(
+    backend: str,
+    models: Mapping[str, ModelSettings],
+    *,
+    hub: HubSettings | None = None,
+    memory: MemorySettings | None = None,
+    **api: Any,
+) -> Iterator[Server]:
     """Serves `models` under their names until the block ends."""
     settings = Settings(
         api=ApiSettings(models=dict(models), **api),
         engine=EngineSettings.model_validate({"backend": backend}),
+        hub=hub or HubSettings(),
+        memory=memory or MemorySettings(),
     )
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

@@ -18,9 +18,26 @@ MODELS = [
         "backend": "torch",
         "memory_bytes": 2_500_000_000,
         "context_length": 4096,
+        "requests": 3,
+        "ttl": 300,
+        "pin": True,
     },
     {"id": "plain", "type": "completion", "state": "available"},
+    {
+        "id": "pirate",
+        "type": "chat",
+        "parent": "org/chat",
+        "state": "loaded",
+        "backend": "torch",
+        "memory_bytes": 4_200_000,
+        "context_length": 4096,
+        "idle_seconds": 12.3,
+    },
 ]
+MEMORY = {
+    "budget_bytes": 16_000_000_000,
+    "held": {"weights": 2_504_200_000, "cache": 0, "prefix_cache": 90_000_000},
+}
 
 
 class ServerDouble:
@@ -68,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.state.key and self.headers["Authorization"] != f"Bearer {self.state.key}":
             self._answer(401, {"error": {"message": "Wrong key."}})
         else:
-            self._answer(200, {"object": "list", "data": MODELS})
+            self._answer(200, {"object": "list", "data": MODELS, "memory": MEMORY})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -26,9 +26,11 @@ def test_ps(server: ServerDouble, tmp_path: Path) -> None:
     done = mlxsrv(tmp_path, "ps", "--url", server.url)
     assert done.stdout.splitlines() == [
         f"{server.url}: ok, 1.2.3, torch",
-        "NAME      KIND        STATE      BACKEND  MEMORY  CONTEXT",
-        "org/chat  chat        loaded     torch    2.5 GB  4096",
-        "plain     completion  available  -        -       -",
+        "NAME      KIND        STATE      BACKEND  MEMORY  CONTEXT  REQUESTS  IDLE",
+        "org/chat  chat        loaded     torch    2.5 GB  4096     3         of 5 min pinned",
+        "  pirate  lora        loaded     torch    4.2 MB  4096     -         12 s",
+        "plain     completion  available  -        -       -        -         -",
+        "memory: 2.6 GB of 16.0 GB (weights 2.5 GB, prefix cache 90.0 MB)",
     ]
 
 

@@ -62,8 +62,8 @@ def faulty(backend: TextBackend) -> TextBackend:
 def install() -> None:
     load_text = load.load_text
 
-    def loading(*args: Any, **options: Any) -> TextBackend:
-        return faulty(load_text(*args, **options))
+    def loading(*args: Any, **options: Any) -> load.Loading[TextBackend]:
+        return faulty((yield from load_text(*args, **options)))
 
     load.load_text = loading
 

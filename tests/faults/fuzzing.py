@@ -58,10 +58,16 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     ],
     "/v1/tokenize": [{"input": "hello"}, {"messages": MESSAGES[:2], "return_token_strings": True}],
     "/v1/detokenize": [{"tokens": [5, 6, 7], "model": "tiny"}],
+    # None names the model that is served: the good requests need it.
+    "/v1/models/load": [
+        {"model": "/no/where", "name": "x", "kind": "chat", "ttl": 5, "pin": True, "stream": True}
+    ],
+    "/v1/models/unload": [{"model": "nobody", "timeout": 1.5}],
+    "/v1/lora/load": [{"model": "x/y", "lora_name": "x", "lora_path": "/no/where", "scale": 2}],
+    "/v1/lora/unload": [{"model": "x/y", "lora_name": "nobody"}],
 }
 READS = [
-    "/", "/health", "/metrics", "/v1/metrics", "/v1/models", "/v1/models/tiny", "/openapi.json",
-    "/docs",
+    "/", "/health", "/metrics", "/v1/metrics", "/v1/models", "/v1/lora", "/openapi.json", "/docs",
 ]  # fmt: skip
 
 FIELDS = [

@@ -103,26 +103,6 @@ class Completion(TypedDict):
     timings: Timings
 
 
-class ModelObject(TypedDict):
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    type: str
-    state: str
-    aliases: list[str]
-    memory_bytes: int | None
-    context_length: int | None
-    backend: str | None
-    quantization: str | None
-    description: str | None
-
-
-class ModelList(TypedDict):
-    object: Literal["list"]
-    data: list[ModelObject]
-
-
 class ErrorDetail(TypedDict):
     message: str
     type: str

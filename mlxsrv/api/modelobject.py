@@ -1,0 +1,41 @@
+"""What callers are told of models, in OpenAI's shape with further fields."""
+
+from __future__ import annotations
+
+from mlxsrv.api.schemas.management import MemoryObject, ModelDeleted, ModelObject
+from mlxsrv.registry import MemoryState, ModelInfo
+
+
+def model_object(info: ModelInfo) -> ModelObject:
+    return {
+        "id": info.name,
+        "object": "model",
+        "created": info.created,
+        "owned_by": "mlxsrv",
+        "type": str(info.kind),
+        "state": info.state,
+        "parent": info.base,
+        "aliases": list(info.aliases),
+        "memory_bytes": info.memory_bytes,
+        "context_length": info.context_length,
+        "backend": info.backend,
+        "quantization": info.quantization,
+        "description": info.description,
+        "requests": info.leases,
+        "idle_seconds": info.idle_seconds,
+        "ttl": info.ttl,
+        "pin": info.pin,
+    }
+
+
+def deleted_object(info: ModelInfo) -> ModelDeleted:
+    return {
+        "id": info.name,
+        "object": "model",
+        "deleted": True,
+        "memory_bytes": info.memory_bytes,
+    }
+
+
+def memory_object(memory: MemoryState) -> MemoryObject:
+    return {"budget_bytes": memory.budget_bytes, "held": dict(memory.held)}
