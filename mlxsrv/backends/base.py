@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mlxsrv.backends.adapter import Adapter
+from mlxsrv.backends.select import Backend
+from mlxsrv.core.encoding import TokenRow
 from mlxsrv.core.text import Kept, Prefix, Sequence, TokenLogprob, TokenOut
+from mlxsrv.core.transcription import WhisperShape
+
+Encoded = object
+"""A window of sound as the decoder attends to it; only the backend that made it looks inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What is known of a model once it is loaded. Sizes in bytes and tokens."""
 
-    backend: str
+    backend: Backend
     vocab_size: int
     memory_bytes: int
     dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """What a device recommends: bytes, and how many buffers; None: as many as fit."""
+
+    nbytes: int
+    buffers: int | None = None
 
 
 class TextBackend(Protocol):
@@ -31,7 +50,10 @@ class TextBackend(Protocol):
     def facts(self) -> ModelFacts: ...
 
     def insert(self, sequence: Sequence, prefix: Prefix | None = None) -> None:
-        """Adds a sequence; `prefix` holds its first tokens' state, all but the last at most."""
+        """Adds a sequence; `prefix` holds its first tokens' state, all but the last at most.
+
+        Raises InvalidRequest where its adapter is not known.
+        """
         ...
 
     def step(self) -> list[TokenOut]: ...
@@ -44,11 +66,117 @@ class TextBackend(Protocol):
 
     def reset(self) -> None: ...
 
-    def score(self, ids: tuple[int, ...], top: int) -> Iterator[list[TokenLogprob]]:
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Makes a LoRA adapter known, beside the others; sequences that name it use it.
+
+        Nothing changes where it does not fit the model. Raises InvalidRequest.
+        """
+        ...
+
+    def remove_adapter(self, name: str) -> None:
+        """Forgets an adapter. Raises Conflict while a sequence in the batch uses it."""
+        ...
+
+    def score(
+        self, ids: tuple[int, ...], top: int, adapter: str | None = None
+    ) -> Iterator[list[TokenLogprob]]:
         """Log probabilities of `ids[1:]`, each given what stands before it, in chunks.
 
         Every chunk is one slice. `top` asks for so many likeliest alternatives each.
         """
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
+
+
+class EmbeddingBackend(Protocol):
+    """An encoder with its pooling. One call is one slice, so the caller bounds the rows."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def embed(self, rows: Rows[TokenRow]) -> NDArray[np.float32]:
+        """Vectors [rows, dimensions], pooled as the checkpoint says, not normalised."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
+
+
+class RerankBackend(Protocol):
+    """A model that judges a query and a document together. One call is one slice."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    def score(self, rows: Rows[TokenRow]) -> NDArray[np.float32]:
+        """How relevant each row's document is to its query [rows], in 0..1."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
+
+
+class TranscriptionBackend(Protocol):
+    """Whisper: windows of sound are encoded, then any number of rows decode text from them.
+
+    A row may join or leave between any two steps, and several may share a window. Tokens must
+    lie in `0..vocab_size - 1`. A step that raises leaves the rows undefined: call `reset`.
+    """
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    @property
+    def shape(self) -> WhisperShape: ...
+
+    def encode_steps(self, mels: Rows[NDArray[np.float32]]) -> Iterator[list[Encoded] | None]:
+        """Encodes log-mel windows [2 * audio_context, mels] together.
+
+        One `next` is one slice: None until the last one, which gives a window for each. A
+        window frees its memory when nobody refers to it any more.
+        """
+        ...
+
+    def insert(self, uid: int, window: Encoded, tokens: Rows[int]) -> None:
+        """Adds a row that begins with `tokens`, at least one and at most `text_context`."""
+        ...
+
+    def step(self) -> dict[int, NDArray[np.float32]]:
+        """Feeds rows what they have not been fed yet; one slice.
+
+        Gives logits [vocab_size] after the last token of each row that was fed. Every row that
+        was extended is fed, but of those just inserted only some that have prompts of the same
+        length: the others take their turn in the next steps. A row without a new token is left
+        out.
+        """
+        ...
+
+    def extend(self, uid: int, token: int) -> None:
+        """Appends a token, which the next step feeds; `text_context` bounds the row."""
+        ...
+
+    def remove(self, uids: Collection[int]) -> None:
+        """Takes rows out; those that are not there are passed over."""
+        ...
+
+    def align(self, window: Encoded, tokens: Rows[int]) -> NDArray[np.float32]:
+        """How much each token looks at each moment [alignment heads, tokens, audio_context].
+
+        These are the scores before the softmax, with the scale of attention applied (`QKs` in
+        OpenAI's timing.py). One slice.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Takes every row out."""
         ...
 
     def close(self) -> None:

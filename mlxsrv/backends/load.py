@@ -1,32 +1,141 @@
-"""Loading a checkpoint on the backend that was chosen. Runs on the device thread."""
+"""Loading a checkpoint on the backend that was chosen. Runs on the device thread.
+
+A load is a generator, so that what else runs on the device goes on meanwhile: it yields the
+bytes that are in place so far, and returns the backend.
+"""
 
 from __future__ import annotations
 
-from mlxsrv.backends.base import TextBackend
+import ctypes
+import gc
+import sys
+from collections.abc import Generator
+from typing import TypeVar
+
+from mlxsrv.backends.base import (
+    EmbeddingBackend,
+    RerankBackend,
+    TextBackend,
+    TranscriptionBackend,
+)
 from mlxsrv.backends.checkpoint import Checkpoint
+from mlxsrv.backends.footprint import Footprint, estimate
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.errors import LoadError
+from mlxsrv.core.kinds import TEXT_KINDS, Kind
+
+T = TypeVar("T")
+Loading = Generator[int, None, T]
 
 
-def load_text(backend: Backend, checkpoint: Checkpoint, *, pacer: PrefillPacer) -> TextBackend:
+def load_text(
+    backend: Backend, checkpoint: Checkpoint, *, pacer: PrefillPacer
+) -> Loading[TextBackend]:
     """Raises LoadError."""
+    _require_readable(backend, checkpoint)
     if backend == "mlx":
         from mlxsrv.backends.mlx import load as mlx
 
-        return mlx.load_text(checkpoint.folder, pacer=pacer)
-    if checkpoint.mlx_quantized:
+        return (yield from mlx.load_text(checkpoint.folder, pacer=pacer))
+    from mlxsrv.backends.torch import load as torch
+
+    yield 0
+    return torch.load_text(checkpoint.folder, weight_bytes=checkpoint.weight_bytes, pacer=pacer)
+
+
+def load_embedding(backend: Backend, checkpoint: Checkpoint) -> Loading[EmbeddingBackend]:
+    """Raises LoadError."""
+    _require_readable(backend, checkpoint)
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import embedding as mlx
+
+        return (yield from mlx.load_embedding(checkpoint))
+    from mlxsrv.backends.torch import embedding as torch
+
+    yield 0
+    return torch.load_embedding(checkpoint)
+
+
+def load_rerank(backend: Backend, checkpoint: Checkpoint) -> Loading[RerankBackend]:
+    """Raises LoadError."""
+    _require_readable(backend, checkpoint)
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import rerank as mlx
+
+        return (yield from mlx.load_rerank(checkpoint))
+    from mlxsrv.backends.torch import rerank as torch
+
+    yield 0
+    return torch.load_rerank(checkpoint)
+
+
+def load_transcription(backend: Backend, checkpoint: Checkpoint) -> Loading[TranscriptionBackend]:
+    """Raises LoadError."""
+    _require_readable(backend, checkpoint)
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import transcription as mlx
+
+        return (yield from mlx.load_transcription(checkpoint))
+    from mlxsrv.backends.torch import transcription as torch
+
+    yield 0
+    return torch.load_transcription(checkpoint)
+
+
+def finished(loading: Loading[T]) -> T:
+    """Runs a load to its end."""
+    while True:
+        try:
+            next(loading)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def _require_readable(backend: Backend, checkpoint: Checkpoint) -> None:
+    if backend == "torch" and checkpoint.mlx_quantized:
         raise LoadError(
             f"{checkpoint.folder.name} is quantised for MLX, which the torch backend can't read: "
             "serve it with --backend mlx, or use the unquantised checkpoint"
         )
-    from mlxsrv.backends.torch import load as torch
 
-    return torch.load_text(
-        checkpoint.folder,
-        weight_bytes=checkpoint.weight_bytes,
-        pacer=pacer,
-    )
+
+def footprint(backend: Backend, checkpoint: Checkpoint, kind: Kind) -> Footprint:
+    """What the checkpoint will take on this backend."""
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import memory as mlx
+
+        residence = mlx.residence(checkpoint)
+    else:
+        from mlxsrv.backends.torch import memory as torch
+
+        residence = torch.residence(checkpoint)
+    return estimate(checkpoint, residence, caches=kind in TEXT_KINDS)
+
+
+def prepare(backend: Backend) -> None:
+    """Imports what every model needs, and spares it from the garbage collector for good: what
+    unloaded models leave behind is then found in milliseconds."""
+    if backend == "mlx":
+        import mlxsrv.backends.mlx.load
+    else:
+        import mlxsrv.backends.torch.load  # noqa: F401
+    gc.freeze()
+
+
+def free(backend: Backend) -> None:
+    """Gives memory that closed models left behind back to the system."""
+    gc.collect()
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import memory as mlx
+
+        mlx.free()
+    if sys.platform == "linux":
+        # glibc keeps what was freed, for itself.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def at_thread_exit(backend: Backend) -> None:

@@ -10,11 +10,14 @@ from mlxsrv.core.errors import CheckpointRefused, LoadError
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHARD = re.compile(r"^(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors$")
+PACKED_WEIGHTS = "weights.npz"
+"""What mlx-whisper's first conversions are called."""
+
 _ADAPTERS = frozenset({"adapter_model.safetensors", "adapters.safetensors"})
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of the model in `folder`, every shard there.
+    """The safetensors files of the model in `folder`, every shard there; else its npz.
 
     Raises CheckpointRefused for formats that are never loaded (pickles run code as they are
     read; GGUF belongs to another runtime), LoadError for what is missing.
@@ -27,6 +30,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         for file in sorted(folder.glob("*.safetensors"))
         if file.name not in _ADAPTERS and not file.name.startswith("consolidated")
     ]
+    if not files and (folder / PACKED_WEIGHTS).is_file():
+        return (folder / PACKED_WEIGHTS,)
     if not files:
         raise _nothing_to_load(folder)
     for file in files:
