@@ -41,6 +41,18 @@ CURL_ROPE = """curl -s -N http://127.0.0.1:8080/v1/chat/completions \\
 -H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" \\
 -d '{"model":"Qwen3-4B","messages":[{"role":"user","content":"Hi"}],"stream":true}'"""
 
+CURL_EMBEDDING = """curl -s http://localhost:8080/v1/embeddings \\
+  -H "Content-Type: application/json" \\
+  -H "Authorization: Bearer sk-your-secret-key" \\
+  -d '{
+    "model": "text-embedding-model",
+    "input": "The quick brown fox jumps over the lazy dog"
+  }'"""
+
+CURL_ROPE_EMBEDDING = """curl -s http://127.0.0.1:8080/v1/embeddings \\
+-H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" \\
+-d '{"model":"my-embed-model","input":["hello world","second doc"]}'"""
+
 NODE = """
 const resp = await fetch("http://127.0.0.1:8080/v1/chat/completions", {
 method: "POST",
@@ -71,6 +83,12 @@ path = "demo"
 type = "chat"
 context_length = 2048
 default_temperature = 0.7
+
+[api.models.my-embedding-model]
+path = "demo"
+type = "embedding"
+dimensions = 48
+preload = false
 """
 
 
@@ -129,16 +147,43 @@ def test_the_configuration_and_the_lines_of_the_second_seed(tmp_path: Path) -> N
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"] == "Bearer"
         with server.openai(api_key="sk-your-secret-key") as client:
-            assert [model.id for model in client.models.list()] == ["my-fine-tuned-model"]
+            listed = [model.id for model in client.models.list()]
+            assert listed == ["my-fine-tuned-model", "my-embedding-model"]
             answer = client.chat.completions.with_raw_response.create(
                 model="my-fine-tuned-model", messages=[{"role": "user", "content": "Hello!"}]
             )
             assert answer.parse().choices[0].message.content
             assert answer.headers["x-ratelimit-limit-requests"] == "60"
+        vectors = json.loads(shell(server, CURL_EMBEDDING))
+        assert vectors["object"] == "list"
+        assert vectors["model"] == "my-embedding-model"
+        assert (vectors["data"][0]["object"], vectors["data"][0]["index"]) == ("embedding", 0)
+        assert len(vectors["data"][0]["embedding"]) == 48
+        assert vectors["usage"]["prompt_tokens"] == vectors["usage"]["total_tokens"] > 0
 
 
 def test_the_lines_of_the_fifth_seed(demo_on_torch: Process) -> None:
     assert events(shell(demo_on_torch, CURL_ROPE, API_KEY="anything"))
+
+
+def test_the_embedding_line_of_the_fifth_seed(demo_on_torch: Process) -> None:
+    answer = json.loads(shell(demo_on_torch, CURL_ROPE_EMBEDDING, API_KEY="anything"))
+    assert [item["index"] for item in answer["data"]] == [0, 1]
+
+
+def test_the_embeddings_of_the_fourth_seed(demo_on_torch: Process) -> None:
+    client = OpenAI(base_url=f"{demo_on_torch.url}/v1", api_key="not-needed")
+    # Single
+    resp = client.embeddings.create(model="bge-base-zh", input="Sample text")
+    vec = resp.data[0].embedding
+    # Batch
+    texts = ["Text 1", "Text 2", "Text 3"]
+    resp = client.embeddings.create(model="bge-base-zh", input=texts)
+    vectors = [d.embedding for d in resp.data]
+    client.close()
+    assert {len(vector) for vector in (vec, *vectors)} == {len(vec)}
+    assert sum(value * value for value in vec) == pytest.approx(1, abs=1e-5)
+    assert len(vectors) == 3
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
@@ -156,8 +201,17 @@ def test_the_javascript_of_the_fourth_seed(demo_on_torch: Process) -> None:
 def test_split_ports_list_and_default_to_their_kind(tmp_path: Path) -> None:
     with serve(tmp_path, "--backend", "torch", "--ports", "chat=0,embedding=0,stt=0") as server:
         assert len(server.urls) == 4
-        listed = {}
+        listed = []
         for url in server.urls:
             assert httpx.get(f"{url}/health").json()["status"] == "ok"
-            listed[url] = [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]]
-        assert sorted(map(len, listed.values())) == [0, 0, 1, 1]
+            models = httpx.get(f"{url}/v1/models").json()["data"]
+            listed.append({model["type"] for model in models})
+        whole = set().union(*listed)
+        assert {"chat", "embedding", "rerank"} <= whole
+        kinds = [kind for kind in ("chat", "embedding", "stt") if kind in whole]
+        assert whole in listed
+        assert all({kind} in listed for kind in kinds)
+        # Without a name, an embedding port and a chat port take the model of their own kind.
+        embedding = server.urls[listed.index({"embedding"})]
+        answer = httpx.post(f"{embedding}/v1/embeddings", json={"input": "Sample text"}, timeout=60)
+        assert answer.json()["model"] == "demo-embedding"
