@@ -86,6 +86,7 @@ async def _text_request(body: ChatRequest, model: TextModel) -> TextRequest:
         reasoning=model.tokenizer.reasoning_tags,
         thinking=model.tokenizer.opens_reasoning(prompt),
         starts_text=True,
+        adapter=model.adapter,
     )
 
 

@@ -40,7 +40,7 @@ async def score_echoes(running: Running, body: CompletionRequest) -> list[Echo]:
         text = given if isinstance(given, str) else _decoded(running, ids)
         scores = None
         if body.logprobs is not None:
-            scores = await running.model.engine.score(ids, body.logprobs)
+            scores = await running.model.engine.score(ids, body.logprobs, running.model.adapter)
         echoes.append(Echo(ids, text, scores))
     return echoes
 

@@ -76,6 +76,7 @@ async def _text_request(body: CompletionRequest, model: TextModel) -> TextReques
         ignore_eos=bool(body.ignore_eos),
         top_logprobs=0 if ranks and body.logprobs is None else body.logprobs,
         starts_text=all(prompt.content == "" for prompt in body.prompt),
+        adapter=model.adapter,
     )
 
 

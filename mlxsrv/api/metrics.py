@@ -19,6 +19,7 @@ from mlxsrv.core.meters import (
     FIRST_TOKEN_SECONDS,
     INTER_TOKEN_SECONDS,
     DeviceMeters,
+    EncoderMeters,
     RequestMeters,
     TextMeters,
 )
@@ -57,19 +58,23 @@ class MetersCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._requests()
-        yield from _text(self._registry.text_meters())
+        yield from _text(self._registry.text_meters(), self._registry.encoder_meters())
         yield self._slices()
         yield CounterMetricFamily(
             "mlxsrv_restarts",
             "Times that the supervisor has restarted the serving process.",
             value=self._restarts,
         )
+        memory = self._registry.memory()
         yield _gauges(
-            "mlxsrv_memory_bytes",
-            "Memory in use by kind.",
-            "kind",
-            self._registry.memory_bytes(),
+            "mlxsrv_memory_bytes", "Memory that models hold, by what for.", "kind", memory.held
         )
+        yield GaugeMetricFamily(
+            "mlxsrv_memory_budget_bytes",
+            "Memory that models may hold together; 0 until the first is loaded.",
+            value=memory.budget_bytes,
+        )
+        yield self._loads()
         yield _gauges(
             "mlxsrv_models",
             "Models by state.",
@@ -87,6 +92,14 @@ class MetersCollector(Collector):
             family.add_metric([route, str(status)], count)
         return family
 
+    def _loads(self) -> Metric:
+        family = CounterMetricFamily(
+            "mlxsrv_model_loads", "Times that a model was loaded into memory.", labels=["model"]
+        )
+        for model, count in list(self._registry.loads().items()):
+            family.add_metric([model], count)
+        return family
+
     def _slices(self) -> Metric:
         family = HistogramMetricFamily(
             "mlxsrv_slice_seconds",
@@ -98,11 +111,17 @@ class MetersCollector(Collector):
         return family
 
 
-def _text(models: Sequence[TextMeters]) -> Iterator[Metric]:
+def _text(models: Sequence[TextMeters], encoders: Sequence[EncoderMeters]) -> Iterator[Metric]:
+    prompt_tokens = sum(m.prompt_tokens for m in models) + sum(e.tokens for e in encoders)
     for name, help_text, value in (
-        ("prompt", "Prompt tokens taken in.", sum(m.prompt_tokens for m in models)),
+        ("prompt", "Prompt tokens taken in.", prompt_tokens),
         ("generated", "Tokens generated.", sum(m.generated_tokens for m in models)),
         ("cached", "Prompt tokens found in a cache.", sum(m.cached_tokens for m in models)),
+        (
+            "padding",
+            "Places of embedding and rerank batches that held no token.",
+            sum(e.padding_tokens for e in encoders),
+        ),
     ):
         yield CounterMetricFamily(f"mlxsrv_{name}_tokens", help_text, value=value)
     yield _histogram(
@@ -117,8 +136,8 @@ def _text(models: Sequence[TextMeters]) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "mlxsrv_queue_length",
-        "Sequences that wait for a place in a batch.",
-        value=sum(m.queue_length for m in models),
+        "Sequences and texts that wait for a place in a batch.",
+        value=sum(m.queue_length for m in models) + sum(e.queue_length for e in encoders),
     )
     yield GaugeMetricFamily(
         "mlxsrv_running_sequences",

@@ -13,7 +13,7 @@ from mlxsrv.api.lifecycle import Lifecycle
 from mlxsrv.api.limits import RateLimiter
 from mlxsrv.config.settings import Settings
 from mlxsrv.core.kinds import Kind
-from mlxsrv.core.meters import RequestMeters, TextMeters
+from mlxsrv.core.meters import EncoderMeters, RequestMeters, TextMeters
 
 if TYPE_CHECKING:
     from mlxsrv.backends.device import Device
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 class Named(Protocol):
     @property
     def name(self) -> str: ...
+
+
+class Memory(Protocol):
+    """Bytes that models may hold together, and hold, by what for."""
+
+    @property
+    def budget_bytes(self) -> int: ...
+
+    @property
+    def held(self) -> Mapping[str, int]: ...
 
 
 class RegistryView(Protocol):
@@ -36,11 +46,17 @@ class RegistryView(Protocol):
         """How many models are loaded, loading, idle and available."""
         ...
 
-    def memory_bytes(self) -> Mapping[str, int]:
-        """Bytes by what they are held for."""
+    def memory(self) -> Memory:
+        """What models may hold, and hold."""
         ...
 
     def text_meters(self) -> Sequence[TextMeters]: ...
+
+    def loads(self) -> Mapping[str, int]:
+        """How often each model was loaded."""
+        ...
+
+    def encoder_meters(self) -> Sequence[EncoderMeters]: ...
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ async def lease(
     wanted = kind if kind in TEXT_KINDS else prefer
     served = await services.registry.resolve(name, TEXT_KINDS, prefer=wanted)
     note(request, model=served)
-    return await held.enter_async_context(services.registry.text(served))
+    return await held.enter_async_context(services.registry.lease(served, TextModel))
 
 
 async def encoded(encode: Callable[[], T], characters: int) -> T:

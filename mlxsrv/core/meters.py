@@ -30,6 +30,29 @@ class TextMeters:
 
 
 @dataclass(slots=True)
+class EncoderMeters:
+    """One embedding or rerank model's counts. The counters only grow; `queue_length` is now.
+
+    `padding_tokens` were computed beside `tokens` only because rows of a batch have one length.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    padding_tokens: int = 0
+    batches: int = 0
+    queue_length: int = 0
+
+
+@dataclass(slots=True)
+class TranscriptionMeters:
+    """One Whisper model's counts. `segments` only grows; the others are now."""
+
+    segments: int = 0
+    queue_length: int = 0
+    running: int = 0
+
+
+@dataclass(slots=True)
 class DeviceMeters:
     """Turns of the device thread, in seconds by kind of work, and work that waits for one."""
 

@@ -26,7 +26,7 @@ FILL_IN_THE_MIDDLE = (
 _BYTE_TOKEN = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 
 
-def _byte_of_character() -> dict[str, int]:
+def byte_of_character() -> dict[str, int]:
     """GPT-2's map of printable characters to bytes (the inverse of `bytes_to_unicode`)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -215,4 +215,4 @@ class TextTokenizer:
         return end.rfind(opening) > end.rfind(closing)
 
 
-_BYTES = _byte_of_character()
+_BYTES = byte_of_character()

@@ -9,7 +9,7 @@ import pytest
 
 from mlxsrv.backends import checkpoint
 from mlxsrv.backends.base import TextBackend
-from mlxsrv.backends.load import at_thread_exit, load_text
+from mlxsrv.backends.load import at_thread_exit, finished, load_text
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
 from tests.tiny_models import build, shape_of
@@ -31,7 +31,14 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
-def load(folder_of: Callable[[str], Path]) -> Iterator[Load]:
+def mlx_thread() -> Iterator[None]:
+    """This thread uses MLX until the tests end."""
+    yield
+    at_thread_exit("mlx")
+
+
+@pytest.fixture(scope="session")
+def load(folder_of: Callable[[str], Path], mlx_thread: None) -> Load:
     """Loads a checkpoint on a backend, once each."""
     loaded: dict[tuple[str, str], TextBackend] = {}
 
@@ -39,15 +46,11 @@ def load(folder_of: Callable[[str], Path]) -> Iterator[Load]:
         key = backend, str(architecture)
         if key not in loaded:
             folder = folder_of(architecture) if isinstance(architecture, str) else architecture
-            loaded[key] = load_text(
-                backend,
-                checkpoint.read(folder),
-                pacer=PrefillPacer(0.05, fixed=chunk),
-            )
+            pacer = PrefillPacer(0.05, fixed=chunk)
+            loaded[key] = finished(load_text(backend, checkpoint.read(folder), pacer=pacer))
         return loaded[key]
 
-    yield get
-    at_thread_exit("mlx")
+    return get
 
 
 @pytest.fixture(params=BACKENDS)
