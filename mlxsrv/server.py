@@ -28,6 +28,7 @@ from mlxsrv.api.services import Services
 from mlxsrv.backends import builtin
 from mlxsrv.config.settings import ApiSettings, Settings, split_address
 from mlxsrv.config.sources import BUILT_IN
+from mlxsrv.core.collector import uncollected
 from mlxsrv.core.errors import DeviceDead, MlxsrvError
 from mlxsrv.core.kinds import Kind
 from mlxsrv.supervised import DEVICE_DIED, Link
@@ -97,7 +98,8 @@ def serve(settings: Settings, link: Link | None = None) -> int:
         listeners = listen(settings.api, link)
     except OSError as error:
         return _fail(error.strerror or str(error))
-    from mlxsrv.app import build
+    with uncollected():
+        from mlxsrv.app import build
 
     return run(settings, listeners, lambda: build(settings), link)
 

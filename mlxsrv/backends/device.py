@@ -13,14 +13,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
 from mlxsrv.backends.fairness import FairShare
+from mlxsrv.backends.outbox import Outbox
 from mlxsrv.core.errors import DeviceDead
 from mlxsrv.core.meters import DeviceMeters
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ class Job(Generic[T]):
     """One iterator on the device, and where its items and its end are delivered.
 
     `on_item` and `on_end` are called on the event loop's thread, in order, `on_end` once:
-    with None when the iterator was exhausted or cancelled, else with its exception.
+    with None when the iterator was exhausted or cancelled, else with its exception. Items that
+    `can_wait` may come some milliseconds late; see `Outbox`.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class Job(Generic[T]):
         on_item: Callable[[T], None],
         on_end: Callable[[BaseException | None], None],
         weight: float,
+        can_wait: Callable[[T], bool],
     ) -> None:
         self.kind = kind
         self.weight = weight
         self.on_item = on_item
         self.on_end = on_end
+        self.can_wait = can_wait
         self._make = make
         self._iterator: Iterator[T] | None = None
         self._cancelled = False
@@ -80,7 +85,7 @@ class Device:
         self._failure: BaseException | None = None
         self._jobs: FairShare[Job[Any]] = FairShare()
         self._thread = threading.Thread(target=self._main, name="device")
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._outbox: Outbox | None = None
         self._died = asyncio.Event()
 
     @property
@@ -89,7 +94,7 @@ class Device:
 
     def start(self) -> None:
         """Starts the thread; its events go to the running event loop."""
-        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(asyncio.get_running_loop())
         self._thread.start()
 
     async def died(self) -> None:
@@ -111,11 +116,12 @@ class Device:
         on_item: Callable[[T], None],
         on_end: Callable[[BaseException | None], None],
         weight: float = 1.0,
+        can_wait: Callable[[T], bool] = lambda item: False,
     ) -> Job[T]:
-        """Queues a job. `make` runs on the device thread. Raises DeviceDead."""
+        """Queues a job. `make` and `can_wait` run on the device thread. Raises DeviceDead."""
         if not self.alive or self._stopping:
             raise DeviceDead("the device thread is not running")
-        job = Job(kind, make, on_item, on_end, weight)
+        job = Job(kind, make, on_item, on_end, weight, can_wait)
         self._inbox.append(job)
         self._wake.set()
         if not self.alive:  # it died between the check and the append
@@ -142,6 +148,28 @@ class Device:
             return await future
         finally:
             job.cancel()
+
+    async def run(
+        self,
+        kind: str,
+        make: Callable[[], Generator[S, None, T]],
+        *,
+        on_step: Callable[[S], None] | None = None,
+    ) -> T:
+        """Runs a generator to its end on the device thread, a slice a step.
+
+        Returns what it returns; raises what it raises. `on_step` hears of what it yields.
+        """
+        results: list[T] = []
+
+        def steps() -> Iterator[S]:
+            results.append((yield from make()))
+
+        async with contextlib.aclosing(self.stream(kind, steps)) as yielded:
+            async for step in yielded:
+                if on_step is not None:
+                    on_step(step)
+        return results[0]
 
     async def stream(
         self, kind: str, make: Callable[[], Iterator[T]], *, weight: float = 1.0
@@ -208,16 +236,17 @@ class Device:
         seconds = time.perf_counter() - started
         self._jobs.charge(job, seconds)
         self.meters.observe(job.kind, seconds)
-        self._deliver(job.on_item, item)
+        self._deliver(job.on_item, item, can_wait=job.can_wait(item))
 
     def _end(self, job: Job[Any], error: BaseException | None) -> None:
         self._jobs.remove(job)
         self._deliver(job.on_end, error)
 
-    def _deliver(self, callback: Callable[[Any], None], value: object) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            self._loop.call_soon_threadsafe(callback, value)
+    def _deliver(
+        self, callback: Callable[[Any], None], value: object, *, can_wait: bool = False
+    ) -> None:
+        assert self._outbox is not None
+        self._outbox.put(callback, value, can_wait=can_wait)
 
     def _bury(self) -> None:
         """Tells every job that is left that the device is gone."""

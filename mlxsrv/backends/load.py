@@ -114,16 +114,6 @@ def footprint(backend: Backend, checkpoint: Checkpoint, kind: Kind) -> Footprint
     return estimate(checkpoint, residence, caches=kind in TEXT_KINDS)
 
 
-def prepare(backend: Backend) -> None:
-    """Imports what every model needs, and spares it from the garbage collector for good: what
-    unloaded models leave behind is then found in milliseconds."""
-    if backend == "mlx":
-        import mlxsrv.backends.mlx.load
-    else:
-        import mlxsrv.backends.torch.load  # noqa: F401
-    gc.freeze()
-
-
 def free(backend: Backend) -> None:
     """Gives memory that closed models left behind back to the system."""
     gc.collect()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import IO
-
-import numpy as np
-from numpy.lib import format as npy
+from typing import IO, TYPE_CHECKING
 
 from mlxsrv.backends.headers import Tensor
 from mlxsrv.core.errors import CheckpointRefused, LoadError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "u4": "U32", "i4": "I32", "i8": "I64"}
 
@@ -48,6 +48,9 @@ def _tensor(file: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Ten
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    # Reading a folder's headers is part of commands that are to be instant.
+    from numpy.lib import format as npy
+
     version = npy.read_magic(stream)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(stream)

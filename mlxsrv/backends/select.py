@@ -90,11 +90,12 @@ def _torch_runs_on(machine: Machine) -> Accelerator:
 
 def probe() -> Machine:
     """Looks at this machine and this Python's packages."""
+    cuda = _has_nvidia()
     return Machine(
         metal=platform.system() == "Darwin" and platform.machine() == "arm64",
-        cuda=_has_nvidia(),
+        cuda=cuda,
         mlx=_installed("mlx") and _installed("mlx_lm"),
-        mlx_cuda=any((d.name or "").lower().startswith("mlx-cuda") for d in distributions()),
+        mlx_cuda=cuda and _mlx_has_cuda(),
         torch=_installed("torch") and _installed("transformers"),
         torch_cuda=_torch_has_cuda(),
     )
@@ -106,6 +107,10 @@ def _installed(package: str) -> bool:
 
 def _has_nvidia() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _mlx_has_cuda() -> bool:
+    return any((one.name or "").lower().startswith("mlx-cuda") for one in distributions())
 
 
 def _torch_has_cuda() -> bool:

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from mlxsrv import supervised
-from mlxsrv.backends import blas, builtin, hub, importing, isolate, manifests, select
+from mlxsrv.backends import blas, builtin, isolate, select
 from mlxsrv.cli import flags
-from mlxsrv.cli.bar import download_bar
 from mlxsrv.config.settings import Settings
 from mlxsrv.config.sources import folder_name, is_hub_id
 from mlxsrv.core.collector import uncollected
@@ -35,8 +34,6 @@ def run(args: argparse.Namespace) -> int:
     if select.choose(settings.engine.backend).name == "mlx":
         blas.ensure()
         isolate.hide_torch()
-    else:
-        importing.open_torch_early()
     link = supervised.attach()
     if link is not None and not settings.api.supervise:
         link.release()
@@ -107,6 +104,10 @@ def _demo_entries() -> Entries:
 
 def fetch_models(settings: Settings) -> None:
     """Downloads what the settings name by hub id, before the server starts to answer."""
+    # Not imported in vain by a process that executes itself again.
+    from mlxsrv.backends import hub, manifests
+    from mlxsrv.cli.bar import download_bar
+
     backend = select.choose(settings.engine.backend).name
     for model in settings.api.models.values():
         if not model.preload:

@@ -266,7 +266,12 @@ class TextEngine:
             self._active = True
         try:
             self._device.submit(
-                "text", self._run, on_item=self._deliver, on_end=self._ended, weight=DEVICE_WEIGHT
+                "text",
+                self._run,
+                on_item=self._deliver,
+                on_end=self._ended,
+                weight=DEVICE_WEIGHT,
+                can_wait=_can_wait,
             )
         except MlxsrvError as error:
             self._ended(error)
@@ -468,3 +473,11 @@ class TextEngine:
         self._reclaim(self._prefixes.nbytes)
         self._backend.close()
         free(self._backend.facts.backend)
+
+
+def _can_wait(events: list[Event]) -> bool:
+    """Whether these are but the middles of answers: beginnings and ends are sent at once."""
+    return all(
+        isinstance(event, TextDelta) and event.finish is None and event.generated > 1
+        for _, event in events
+    )

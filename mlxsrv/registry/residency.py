@@ -176,7 +176,6 @@ class Residency:
     async def _surroundings(self) -> Surroundings:
         """Asks the device for its memory before the first load."""
         if self._around is None:
-            await self._device.call(lambda: load.prepare(self._backend), kind="load")
             found = await self._device.call(lambda: capacity.capacity(self._backend), kind="load")
             if not self.memory.limit:
                 self.memory.limit = found.nbytes

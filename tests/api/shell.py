@@ -27,8 +27,8 @@ from mlxsrv.api.sse import open_stream
 from mlxsrv.backends.device import Device
 from mlxsrv.config.settings import ApiSettings, Settings
 from mlxsrv.core.errors import GenerationFailed, ModelNotFound
-from mlxsrv.core.meters import DeviceMeters, TextMeters
-from mlxsrv.registry import Registry
+from mlxsrv.core.meters import DeviceMeters, EncoderMeters, TextMeters
+from mlxsrv.registry import MemoryState, Registry
 
 BASE = "http://127.0.0.1:8080"
 
@@ -39,6 +39,7 @@ class StandInRegistry:
     def __init__(self) -> None:
         self.now: Literal["loading", "ready"] = "ready"
         self.text = TextMeters()
+        self.encoder = EncoderMeters()
 
     def state(self) -> Literal["loading", "ready"]:
         return self.now
@@ -49,11 +50,17 @@ class StandInRegistry:
     def models_by_state(self) -> Mapping[str, int]:
         return {"loaded": 1, "available": 2}
 
-    def memory_bytes(self) -> Mapping[str, int]:
-        return {"weights": 1024}
+    def memory(self) -> MemoryState:
+        return MemoryState(4096, {"weights": 1024}, 3072)
+
+    def loads(self) -> Mapping[str, int]:
+        return {"tiny": 2}
 
     def text_meters(self) -> Sequence[TextMeters]:
         return (self.text,)
+
+    def encoder_meters(self) -> Sequence[EncoderMeters]:
+        return (self.encoder,)
 
 
 class StandInDevice:

@@ -73,6 +73,7 @@ def test_every_family_is_typed_and_described_before_anything_happened() -> None:
         "mlxsrv_prompt_tokens": "counter",
         "mlxsrv_generated_tokens": "counter",
         "mlxsrv_cached_tokens": "counter",
+        "mlxsrv_padding_tokens": "counter",
         "mlxsrv_time_to_first_token_seconds": "histogram",
         "mlxsrv_inter_token_seconds": "histogram",
         "mlxsrv_queue_length": "gauge",
@@ -80,6 +81,8 @@ def test_every_family_is_typed_and_described_before_anything_happened() -> None:
         "mlxsrv_slice_seconds": "histogram",
         "mlxsrv_restarts": "counter",
         "mlxsrv_memory_bytes": "gauge",
+        "mlxsrv_memory_budget_bytes": "gauge",
+        "mlxsrv_model_loads": "counter",
         "mlxsrv_models": "gauge",
     }
     assert all(family.documentation for family in families.values())
@@ -90,6 +93,8 @@ def test_the_numbers_are_those_of_the_meters() -> None:
     app = wrapped(services)
     text = cast(StandInRegistry, services.registry).text
     text.prompt_tokens, text.generated_tokens, text.queue_length, text.running = 11, 22, 3, 4
+    encoder = cast(StandInRegistry, services.registry).encoder
+    encoder.tokens, encoder.padding_tokens, encoder.queue_length = 7, 5, 6
     text.time_to_first_token.observe(0.3)
     text.time_to_first_token.observe(1000)
     services.device.meters.observe("text", 0.004)
@@ -107,8 +112,8 @@ def test_the_numbers_are_those_of_the_meters() -> None:
         (name, "unmatched", "404"): 1,
         (name, "/v1/chat", "405"): 1,
     }
-    assert samples(families["mlxsrv_prompt_tokens"]) == {("mlxsrv_prompt_tokens_total",): 11}
-    assert samples(families["mlxsrv_queue_length"]) == {("mlxsrv_queue_length",): 3}
+    assert samples(families["mlxsrv_prompt_tokens"]) == {("mlxsrv_prompt_tokens_total",): 18}
+    assert samples(families["mlxsrv_queue_length"]) == {("mlxsrv_queue_length",): 9}
     assert samples(families["mlxsrv_running_sequences"]) == {("mlxsrv_running_sequences",): 4}
     first = samples(families["mlxsrv_time_to_first_token_seconds"])
     prefix = "mlxsrv_time_to_first_token_seconds"
@@ -118,6 +123,13 @@ def test_the_numbers_are_those_of_the_meters() -> None:
     slices = samples(families["mlxsrv_slice_seconds"])
     assert slices["mlxsrv_slice_seconds_count", "text"] == 1
     assert samples(families["mlxsrv_memory_bytes"]) == {("mlxsrv_memory_bytes", "weights"): 1024}
+    assert samples(families["mlxsrv_memory_budget_bytes"]) == {
+        ("mlxsrv_memory_budget_bytes",): 4096
+    }
+    loads = samples(families["mlxsrv_model_loads"])
+    assert loads["mlxsrv_model_loads_total", "tiny"] == 2
+    padding = samples(families["mlxsrv_padding_tokens"])
+    assert padding == {("mlxsrv_padding_tokens_total",): 5}
     assert samples(families["mlxsrv_models"])["mlxsrv_models", "available"] == 2
 
 

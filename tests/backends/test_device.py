@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -134,3 +135,29 @@ def test_slices_are_measured_by_kind() -> None:
         assert counts == {"image": 3, "load": 1}
 
     on_device(test)
+
+
+def test_items_that_can_wait_seldom_wake_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(device: Device) -> int:
+        loop = asyncio.get_running_loop()
+        wake, wakes = loop.call_soon_threadsafe, itertools.count()
+        got: list[int] = []
+
+        def counted(callback: Callable[..., object], *args: Any) -> object:
+            next(wakes)
+            return wake(callback, *args)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        ended = asyncio.Event()
+        device.submit(
+            "test",
+            lambda: count_to(100, 0.001),
+            on_item=got.append,
+            on_end=lambda error: ended.set(),
+            can_wait=lambda item: item < 99,
+        )
+        await ended.wait()
+        assert got == list(range(100))
+        return next(wakes)
+
+    assert on_device(test) < 50

@@ -24,14 +24,14 @@ class Window:
 
     `rows` is the block of rows taking part; `positions` [rows, tokens] says where each new
     token goes; `length` is how far attention may look. `start` is set when all rows begin at
-    the same place, so that their new tokens make one block.
+    the same place, so that their new tokens make one block; else `row_index` [rows, 1] is.
     """
 
     rows: slice
-    row_index: torch.Tensor
     positions: torch.Tensor
     length: int
     start: int | None = None
+    row_index: torch.Tensor | None = None
 
 
 class _Layer(CacheLayerMixin):
@@ -93,7 +93,7 @@ class RowCache(Cache):
         self.row_room = FIRST_ROWS
         self.length_room = FIRST_LENGTH
         empty = torch.zeros(0, 0, dtype=torch.long)
-        self.window = Window(slice(0, 0), empty, empty, 0)
+        self.window = Window(slice(0, 0), empty, 0)
         super().__init__(layers=[_Layer(self) for _ in range(layers)])
 
     def ensure_room(self, rows: int, length: int) -> None:
