@@ -79,7 +79,7 @@ def test_a_hub_id_in_the_users_cache_is_served_without_a_network(tmp_path: Path)
     with serve(tmp_path, "someone/tiny-model", "--backend", "torch", **variables) as server:
         assert server.urls
         listed = httpx.get(f"{server.url}/v1/models/someone/tiny-model").json()
-        assert listed["state"] == "loaded"
+        assert listed["state"] == "idle"
         body = {"model": "someone/tiny-model", "prompt": "hello", "max_tokens": 5}
         assert httpx.post(f"{server.url}/v1/completions", json=body).status_code == 200
 

@@ -79,7 +79,7 @@ def test_it_never_holds_more_arrays_than_it_may(
     for tokens, arrays in stored:
         cache.put(kept(tokens, arrays=arrays))
         assert cache.arrays <= most
-        assert (cache.find((*tokens, 9)) is not None) == (arrays <= most)
+        assert cache.find((*tokens, 9)) is not None or arrays > most
 
 
 @given(st.lists(st.tuples(TOKENS, ADAPTERS), max_size=12), TOKENS, ADAPTERS)
