@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from mlxsrv import __version__
-from mlxsrv.api import chat, completions, errors, health, metrics, models, tokenize
+from mlxsrv.api import (
+    chat,
+    completions,
+    embeddings,
+    errors,
+    health,
+    lora,
+    metrics,
+    models,
+    rerank,
+    tokenize,
+)
 from mlxsrv.api.limits import RateLimiter
 from mlxsrv.api.middleware import wrap
 from mlxsrv.api.services import Services
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.hub import Report
+from mlxsrv.backends.importing import import_library
 from mlxsrv.backends.load import at_thread_exit
 from mlxsrv.backends.select import choose
 from mlxsrv.config.settings import Settings
@@ -27,7 +41,10 @@ DESCRIPTION = "A local, OpenAI-compatible API for the models on this machine."
 ROUTERS = (
     chat.router,
     completions.router,
+    embeddings.router,
+    rerank.router,
     models.router,
+    lora.router,
     tokenize.router,
     health.router,
     metrics.router,
@@ -43,11 +60,14 @@ class MlxsrvApplication:
     services: Services
     registry: Registry
     device: Device
+    import_library: Callable[[], None]
     report: Report | None = None
 
     async def start(self) -> None:
         self.device.start()
-        await self.registry.start(self.report)
+        # Before any model's load, which would import it too, with the collector at work.
+        importing = self.device.call(self.import_library, kind="import")
+        await asyncio.gather(importing, self.registry.start(self.report))
 
     async def failed(self) -> None:
         await self.device.died()
@@ -56,6 +76,7 @@ class MlxsrvApplication:
         self.registry.cancel_all(ShuttingDown("The server is shutting down"))
 
     async def stop(self) -> None:
+        await self.registry.stop()
         await self.device.stop()
 
 
@@ -75,7 +96,14 @@ def build(settings: Settings, report: Report | None = None) -> MlxsrvApplication
         backend=choice.name,
         backend_reason=choice.reason,
     )
-    return MlxsrvApplication(wrap(routes(services), services), services, registry, device, report)
+    return MlxsrvApplication(
+        wrap(routes(services), services),
+        services,
+        registry,
+        device,
+        functools.partial(import_library, choice.name),
+        report,
+    )
 
 
 def routes(services: Services) -> FastAPI:

@@ -20,3 +20,6 @@ class Kind(StrEnum):
 
 TEXT_KINDS = frozenset({Kind.CHAT, Kind.COMPLETION, Kind.VISION})
 """Kinds that answer chat and completion requests."""
+
+SERVED_KINDS = TEXT_KINDS | {Kind.EMBEDDING, Kind.RERANK}
+"""Kinds that this version has routes for; vision models answer text."""

@@ -4,64 +4,136 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlxsrv.backends import load
+from mlxsrv.backends.adapter_files import read_adapter
 from mlxsrv.backends.checkpoint import Checkpoint
 from mlxsrv.backends.device import Device
+from mlxsrv.backends.footprint import Footprint
 from mlxsrv.backends.pacing import PrefillPacer
-from mlxsrv.backends.select import Choice
+from mlxsrv.backends.select import Backend
 from mlxsrv.config.settings import ModelSettings, Settings
-from mlxsrv.engines.model import TextModel
+from mlxsrv.core.errors import InvalidRequest, LoadError
+from mlxsrv.core.kinds import TEXT_KINDS, Kind
+from mlxsrv.core.meters import EncoderMeters, TextMeters
+from mlxsrv.engines import embedding, rerank
+from mlxsrv.engines.context import context_of
+from mlxsrv.engines.memory import MemoryBudget
+from mlxsrv.engines.model import Model, TextModel
 from mlxsrv.engines.text import TextEngine
 from mlxsrv.engines.tokenizer import TextTokenizer
 
-DEFAULT_CONTEXT = 4096
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a model is loaded into. `buffers` bounds the arrays that kept prefixes may hold."""
+
+    settings: Settings
+    device: Device
+    backend: Backend
+    memory: MemoryBudget
+    buffers: int | None
 
 
-async def load_text(
-    name: str,
-    found: Checkpoint,
-    own: ModelSettings,
-    *,
-    settings: Settings,
-    device: Device,
-    choice: Choice,
-) -> TextModel:
-    """Loads a text model: its weights on the device thread, its tokenizer on another.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model to load: under which name, from what, as what.
 
-    `own` is what the configuration says of this model. Raises LoadError.
+    `own` is what the configuration says of it. `meters` go on counting where an earlier load
+    of it stopped. `on_progress` hears of the bytes in place so far, `on_short` of the bytes
+    that a request waits for; the latter is called on the device thread.
     """
+
+    name: str
+    kind: Kind
+    found: Checkpoint
+    own: ModelSettings
+    footprint: Footprint
+    adapter: Path | None = None
+    text_meters: TextMeters | None = None
+    encoder_meters: EncoderMeters | None = None
+    on_progress: Callable[[int], None] | None = None
+    on_short: Callable[[int], None] = lambda nbytes: None
+
+
+async def load_model(wanted: Wanted, around: Surroundings) -> Model:
+    """Loads a model: its weights on the device thread, its tokenizer on another.
+
+    Raises LoadError and its kin; nothing is left behind then.
+    """
+    if wanted.kind in TEXT_KINDS:
+        return await _load_text(wanted, around)
+    device, settings, found = around.device, around.settings, wanted.found
+    if wanted.kind is Kind.EMBEDDING:
+        embedder = await device.run(
+            "load",
+            lambda: load.load_embedding(around.backend, found),
+            on_step=wanted.on_progress,
+        )
+        return await embedding.load_embedding(
+            wanted.name, embedder, found, wanted.own, settings, device, wanted.encoder_meters
+        )
+    if wanted.kind is Kind.RERANK:
+        ranker = await device.run(
+            "load", lambda: load.load_rerank(around.backend, found), on_step=wanted.on_progress
+        )
+        return await rerank.load_rerank(
+            wanted.name, ranker, found, wanted.own, settings, device, wanted.encoder_meters
+        )
+    raise LoadError(f"{wanted.name} is of type {wanted.kind}, which is not served")
+
+
+async def _load_text(wanted: Wanted, around: Surroundings) -> TextModel:
+    settings, own, found = around.settings, wanted.own, wanted.found
     limits = settings.engine
-    pacer = PrefillPacer(limits.slice_ms / 1000, limits.prefill_chunk)
-    backend = await device.call(
-        lambda: load.load_text(choice.name, found, pacer=pacer),
-        kind="load",
-    )
     tokenizer = await asyncio.to_thread(_tokenizer, found.folder, own.chat_template)
+    pacer = PrefillPacer(limits.slice_ms / 1000, limits.prefill_chunk)
+    backend = await around.device.run(
+        "load",
+        lambda: load.load_text(around.backend, found, pacer=pacer),
+        on_step=wanted.on_progress,
+    )
     context_length = context_of(own, found)
     engine = TextEngine(
-        device,
+        around.device,
         backend,
         tokenizer.decoder,
         end_ids=frozenset(found.eos_ids) or tokenizer.end_ids,
         context_length=context_length,
         max_batch=limits.max_batch,
         max_queue=settings.api.max_queue,
+        memory=around.memory,
+        cache_bytes=wanted.footprint.cache,
+        on_short=wanted.on_short,
         prefix_cache_bytes=_prefix_cache_bytes(settings),
+        prefix_cache_arrays=around.buffers,
+        meters=wanted.text_meters,
     )
     defaults = found.defaults
     if own.default_temperature is not None:
         defaults = replace(defaults, temperature=own.default_temperature)
-    return TextModel(
-        name=name,
+    model = TextModel(
+        name=wanted.name,
         engine=engine,
         tokenizer=tokenizer,
         context_length=context_length,
         facts=backend.facts,
         defaults=defaults,
     )
+    return model if wanted.adapter is None else await _adapted(model, wanted.adapter)
+
+
+async def _adapted(model: TextModel, folder: Path) -> TextModel:
+    """The model with the adapter that its configuration names."""
+    try:
+        await model.engine.add_adapter(model.name, await asyncio.to_thread(read_adapter, folder))
+    except InvalidRequest as error:
+        await model.close()
+        raise LoadError(f"{model.name}: adapter: {error.message}") from error
+    return replace(model, adapter=model.name)
 
 
 def _tokenizer(folder: Path, chat_template: str | None) -> TextTokenizer:
@@ -78,10 +150,3 @@ def _prefix_cache_bytes(settings: Settings) -> int:
         return int(wanted)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(memory // 8, 4_000_000_000)
-
-
-def context_of(own: ModelSettings, found: Checkpoint) -> int:
-    """The configured context in tokens, never more than the model was trained for."""
-    trained = found.context_length
-    wanted = own.context_length or trained or DEFAULT_CONTEXT
-    return min(wanted, trained or wanted)
