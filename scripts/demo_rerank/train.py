@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=MODEL_PATH)
     parser.add_argument("--held-out", type=Path, default=HELD_OUT_PATH)
     parser.add_argument("--start-from", type=Path, default=EMBEDDING_PATH)
-    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=128, help="triples of single sentences")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=2)

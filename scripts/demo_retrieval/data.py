@@ -98,16 +98,22 @@ def _word(rng: Random) -> str:
     return rng.choice(P.NOUNS) if rng.random() < 0.5 else pseudo_word(rng)
 
 
+def _is_loose(word: str, first: bool, kept: set[str]) -> bool:
+    """Say whether a word may go: a plain one that is neither a name nor a number nor kept."""
+    plain = word.strip(".?!")
+    return plain.isalpha() and plain.lower() not in kept and (plain.islower() or first)
+
+
 def _blurred(rng: Random, text: str, subject: str) -> str:
     """Drop, swap, replace and add words, but not those that the text is about."""
     kept = set(words_of(subject))
     words: list[str] = []
     for place, word in enumerate(text.split(" ")):
-        plain = word.strip(".?!")
-        loose = plain.isalpha() and plain.lower() not in kept and (plain.islower() or not place)
-        roll = rng.random() if loose else 1.0
-        if roll >= 0.1:
-            words.insert(len(words) - (roll < 0.16), _word(rng) if roll >= 0.92 and loose else word)
+        fate = rng.random() if _is_loose(word, not place, kept) else 0.5
+        if fate < 0.1:
+            continue
+        before = len(words) - (fate < 0.16)
+        words.insert(before, _word(rng) if fate >= 0.92 else word)
     if rng.random() < 0.3:
         words.insert(rng.randint(0, len(words)), _word(rng))
     return " ".join(words) or text

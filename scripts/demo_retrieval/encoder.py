@@ -20,8 +20,6 @@ from .tokens import MAX_LENGTH, save_tokenizer
 #: Of so many sentences more the passages of a batch consist, and how often; the longest ones fill
 #: the context, so that every position is trained.
 OTHERS = {0: 0.66, 1: 0.14, 2: 0.1, 4: 0.07, 20: 0.03}
-
-
 #: Into how many parts a batch is split by length.
 PARTS = 4
 

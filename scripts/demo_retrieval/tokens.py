@@ -8,15 +8,30 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from tokenizers.processors import TemplateProcessing
 
 from .data import example
 
-PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+SPECIAL = PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+#: ASCII without capitals: any English text can be written, also with signs that are not trained.
+LETTERS = "".join(chr(code) for code in range(33, 127) if not chr(code).isupper())
 MAX_LENGTH = 256
 VOCAB_SIZE = 1664
 SAMPLES = 12_000
+
+_NORMALIZER = normalizers.BertNormalizer(lowercase=True)
+_PRE_TOKENIZER = pre_tokenizers.Sequence(
+    [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
+)
 
 
 def _texts(seed: int) -> Iterator[str]:
@@ -26,27 +41,35 @@ def _texts(seed: int) -> Iterator[str]:
         yield from (triple.anchor, triple.positive, triple.negative)
 
 
-def train_tokenizer(seed: int) -> Tokenizer:
-    """Learn the words of the training side; the same seed gives the same ones."""
+def _vocabulary(seed: int) -> dict[str, int]:
+    """Learn the pieces of the words of the training side."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.normalizer, tokenizer.pre_tokenizer = _NORMALIZER, _PRE_TOKENIZER
+    # The trainer numbers the letters within a word in no fixed order, and breaks ties by these
+    # numbers: what is named first gets the same ones every time.
     trainer = trainers.WordPieceTrainer(
         vocab_size=VOCAB_SIZE,
-        special_tokens=[PAD, UNKNOWN, CLS, SEP, MASK],
-        # Any ASCII text can be written, also where the training texts lack a sign.
-        initial_alphabet=[chr(code) for code in range(33, 127)],
+        special_tokens=[*SPECIAL, *(f"##{letter}" for letter in LETTERS)],
+        initial_alphabet=list(LETTERS),
         show_progress=False,
     )
     tokenizer.train_from_iterator(islice(_texts(seed), SAMPLES), trainer)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return vocabulary
+
+
+def train_tokenizer(seed: int) -> Tokenizer:
+    """Learn a tokenizer from the training side; the same seed gives the same one."""
+    vocabulary = _vocabulary(seed)
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = _NORMALIZER, _PRE_TOKENIZER
+    tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = TemplateProcessing(
         single=f"{CLS} $A {SEP}",
         pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (CLS, SEP)],
+        special_tokens=[(token, vocabulary[token]) for token in (CLS, SEP)],
     )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     return tokenizer
 
 
