@@ -29,3 +29,18 @@ def load_limit(backend: Backend, folder: Path) -> Limit:
     from mlxsrv.backends.torch.limit import TorchLimit
 
     return TorchLimit(folder)
+
+
+class SentencesLimit(Protocol):
+    """An embedding model in this process."""
+
+    def seconds(self, texts: Sequence[str]) -> float:
+        """How long the vectors of all texts take."""
+        ...
+
+
+def load_sentences(folder: Path) -> SentencesLimit:
+    """Loads a checkpoint with sentence-transformers, which has to be installed."""
+    from mlxsrv.backends.torch import limit_sentences
+
+    return limit_sentences.SentencesLimit(folder)

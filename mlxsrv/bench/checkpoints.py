@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ CONTEXT = 4096
 CHANNEL = 4.0
 """The constant of the first channel."""
 IMPOSSIBLE = -1e4
+SIBLING_SEED = 1
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}"
@@ -90,17 +92,33 @@ def ensure(name: str, cache: Path) -> Checkpoint:
     if name not in SHAPES:
         raise ConfigError(f"no checkpoint {name}: there are {' and '.join(SHAPES)}")
     shape = SHAPES[name]
+    folder = cached(name, cache, lambda unfinished: build(unfinished, shape))
+    return Checkpoint(name, folder, shape.vocabulary, 4 * shape.parameters)
+
+
+def sibling(name: str, cache: Path) -> Checkpoint:
+    """Another model of the same shape. Raises ConfigError where that is not one of ours."""
+    shape = SHAPES.get(name)
+    if shape is None:
+        raise ConfigError(f"no model like {name} can be made: there are {' and '.join(SHAPES)}")
+    other = f"{name}-{SIBLING_SEED}"
+    folder = cached(other, cache, lambda unfinished: build(unfinished, shape, SIBLING_SEED))
+    return Checkpoint(other, folder, shape.vocabulary, 4 * shape.parameters)
+
+
+def cached(name: str, cache: Path, make: Callable[[Path], None]) -> Path:
+    """The folder of that name; where it is not there, `make` fills an empty one first."""
     folder = cache / f"recipe-{RECIPE}" / name
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when complete: a build that is cut off must not be taken for a checkpoint.
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}-"))
         try:
-            build(unfinished, shape)
+            make(unfinished)
             unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return Checkpoint(name, folder, shape.vocabulary, 4 * shape.parameters)
+    return folder
 
 
 def given(folder: Path) -> Checkpoint:

@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mlxsrv.backends import blas
 from mlxsrv.backends.select import Backend
@@ -18,6 +19,8 @@ ONE_THREAD_BYTES = 64_000_000
 """Models below this run faster on one thread (see `backends/torch/load.py`); peers that can
 be told so are given the same."""
 
+Purpose = Literal["chat", "embedding"]
+
 Command = Callable[[Path, Checkpoint, int], list[str]]
 """(folder of executables, checkpoint, port) → the command."""
 
@@ -27,7 +30,8 @@ class Recipe:
     """A server that can be started on a checkpoint. `bin` is its environment's `bin` folder.
 
     `family` is the backend whose figures it is compared with; `health` the path that answers
-    200 once it is ready; `needs` the Python module, which is also how its absence shows.
+    200 once it is ready; `needs` the Python module, which is also how its absence shows. Ours
+    serve all there is, whatever `serves` says.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Recipe:
     health: str = "/health"
     ours: bool = False
     by_path: bool = True
+    serves: Purpose = "chat"
     bin: Path = Path(sys.executable).parent
 
     def installed(self) -> bool:
@@ -105,6 +110,12 @@ def _llama_cpp(bin_: Path, checkpoint: Checkpoint, port: int) -> list[str]:
     return [*serve, *where, "--n_ctx", "4096", "--n_threads", str(threads(checkpoint))]
 
 
+def _infinity(bin_: Path, checkpoint: Checkpoint, port: int) -> list[str]:
+    serve = [str(bin_ / "infinity_emb"), "v2", "--model-id", str(checkpoint.folder)]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1"]
+    return [*serve, *where, "--engine", "torch", "--device", "cpu", "--no-bettertransformer"]
+
+
 OURS: dict[Backend, Recipe] = {
     "mlx": Recipe("mlxsrv mlx", "mlx", _ours("mlx"), "mlx_lm", ours=True, by_path=False),
     "torch": Recipe("mlxsrv torch", "torch", _ours("torch"), "torch", ours=True, by_path=False),
@@ -116,6 +127,7 @@ PEERS = {
         Recipe("vllm-mlx", "mlx", _vllm_mlx, "vllm_mlx"),
         Recipe("transformers", "torch", _transformers, "transformers"),
         Recipe("llama_cpp", "torch", _llama_cpp, "llama_cpp.server", "/v1/models"),
+        Recipe("infinity", "torch", _infinity, "infinity_emb", serves="embedding"),
     )
 }
 
@@ -131,9 +143,7 @@ def peer(spec: str) -> Recipe:
     found = PEERS[name]
     if folder:
         where = Path(folder).expanduser().absolute() / "bin"
-        found = Recipe(
-            found.name, found.family, found.command, found.needs, found.health, bin=where
-        )
+        found = replace(found, bin=where)
     if not found.installed():
         raise ConfigError(f"--against: {name} is not installed in {found.bin.parent}")
     return found

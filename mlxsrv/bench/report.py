@@ -92,6 +92,9 @@ def document(results: Sequence[Result], settings: Settings) -> dict[str, Any]:
             "stream": settings.stream,
             "api": settings.api,
             "requests": settings.requests,
+            "sentences": settings.sentences,
+            "cycles": settings.cycles,
+            "seconds": settings.seconds,
         },
         "results": [result.json() for result in results],
     }

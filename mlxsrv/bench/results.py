@@ -52,7 +52,8 @@ class Result:
     def relative(self, role: Role, target: Target) -> Target | None:
         """The limit, or our server, that a target is to be compared with."""
         for other in self.targets:
-            if other.role == role and other is not target and other.family == target.family:
+            comparable = other.family in (target.family, None)
+            if other.role == role and other is not target and comparable:
                 return other
         return None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxsrv.backends.select import Backend
-from mlxsrv.bench import checkpoints, inprocess, servers
+from mlxsrv.bench import checkpoints, encoders, inprocess, sentences, servers
 from mlxsrv.bench.checkpoints import Checkpoint
 from mlxsrv.bench.metrics import Sample
 from mlxsrv.bench.recipes import Recipe
@@ -52,7 +52,8 @@ async def run(
     """
     checkpoint = _checkpoint(name, settings.cache)
     result = Result(scenario.name, scenario.summary, checkpoint.name)
-    async with _contenders(scenario, checkpoint, field, logs, result) as contenders:
+    flags = scenario.flags(checkpoint, settings) if scenario.flags else ()
+    async with _contenders(scenario, checkpoint, field, logs, result, flags) as contenders:
         result.targets = [contender.target for contender in contenders]
         rounds = 1 if scenario.once else settings.rounds
         warm_up = 0 if scenario.once or scenario.starting else 1
@@ -94,20 +95,29 @@ def _checkpoint(name: str, cache: Path) -> Checkpoint:
         return checkpoints.demo()
     if name in checkpoints.SHAPES:
         return checkpoints.ensure(name, cache)
+    if name in encoders.SHAPES:
+        return encoders.ensure(name, cache)
     return checkpoints.given(Path(name))
 
 
 @asynccontextmanager
 async def _contenders(
-    scenario: Scenario, checkpoint: Checkpoint, field: Field, logs: Path, result: Result
+    scenario: Scenario,
+    checkpoint: Checkpoint,
+    field: Field,
+    logs: Path,
+    result: Result,
+    flags: Sequence[str],
 ) -> AsyncIterator[list[Contender]]:
     """Starts everybody, held still until their turn, and ends them afterwards."""
     contenders: list[Contender] = []
     try:
         _add_libraries(contenders, scenario, checkpoint, field, logs)
+        _add_sentences(contenders, scenario, checkpoint, field, logs, result)
         for recipe in field.recipes:
-            if recipe.ours or not scenario.ours_only:
-                await _add_server(contenders, scenario, checkpoint, recipe, logs, result)
+            if recipe.ours or (recipe.serves == scenario.purpose and not scenario.ours_only):
+                given = flags if recipe.ours else ()
+                await _add_server(contenders, scenario, checkpoint, recipe, logs, result, given)
         for subject in field.running:
             if scenario.running is not None:
                 target = Target(subject.name, subject.family, "peer")
@@ -135,7 +145,31 @@ def _add_libraries(
         async def alone(turn: Round, library: inprocess.InProcess = library) -> Sample:
             return await measure(library, turn)
 
-        contenders.append(Contender(Target(library.name, backend, "limit"), alone, library.child))
+        worker = library.worker
+        contenders.append(Contender(Target(worker.name, backend, "limit"), alone, worker.child))
+
+
+def _add_sentences(
+    contenders: list[Contender],
+    scenario: Scenario,
+    checkpoint: Checkpoint,
+    field: Field,
+    logs: Path,
+    result: Result,
+) -> None:
+    measure = scenario.sentences
+    if measure is None or not field.limits:
+        return
+    if not sentences.installed():
+        result.notes.append(f"{sentences.NAME}: not installed; pip install 'mlxsrv[bench]'")
+        return
+    library = sentences.launch(checkpoint, logs)
+
+    async def alone(turn: Round) -> Sample:
+        return await measure(library, turn)
+
+    target = Target(sentences.NAME, None, "limit")
+    contenders.append(Contender(target, alone, library.worker.child))
 
 
 async def _add_server(
@@ -145,6 +179,7 @@ async def _add_server(
     recipe: Recipe,
     logs: Path,
     result: Result,
+    flags: Sequence[str],
 ) -> None:
     role: Role = "ours" if recipe.ours else "peer"
     target = Target(recipe.name, recipe.family, role)
@@ -157,7 +192,7 @@ async def _add_server(
         contenders.append(Contender(target, start))
         return
     try:
-        server = await servers.launch(recipe, checkpoint, logs)
+        server = await servers.launch(recipe, checkpoint, logs, flags)
     except MlxsrvError as error:
         result.notes.append(error.message)
         return

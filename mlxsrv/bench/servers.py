@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -85,7 +86,9 @@ def spawn(command: list[str], environment: dict[str, str], log: IO[bytes]) -> Ch
     return Child(process)
 
 
-async def launch(recipe: Recipe, checkpoint: Checkpoint, logs: Path) -> Server:
+async def launch(
+    recipe: Recipe, checkpoint: Checkpoint, logs: Path, flags: Sequence[str] = ()
+) -> Server:
     """Raises LoadError with the server's own words where it does not come up."""
     if recipe.name == "llama_cpp":
         from mlxsrv.bench import gguf_export
@@ -96,7 +99,7 @@ async def launch(recipe: Recipe, checkpoint: Checkpoint, logs: Path) -> Server:
     path = logs / f"{recipe.name.replace(' ', '-')}-{checkpoint.name}.log"
     began = time.perf_counter()
     with path.open("wb") as log:
-        command = recipe.command(recipe.bin, checkpoint, port)
+        command = [*recipe.command(recipe.bin, checkpoint, port), *flags]
         child = spawn(command, recipe.environment(checkpoint), log)
     try:
         await _wait_until_ready(child, endpoint, recipe, path)

@@ -23,6 +23,9 @@ class Settings:
     stream: bool = True
     api: Api = "chat"
     requests: int = 5000
+    sentences: int = 1000
+    cycles: int = 200
+    seconds: float = 120.0
 
     def work(self, checkpoint: str) -> Work:
         tokens = self.max_tokens or ANSWER_TOKENS.get(checkpoint, 64)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 ALL = "all"
 NONE = "none"
 BACKENDS = ("mlx", "torch")
+SCENARIO_NAMES = (
+    *("throughput", "prefill-interference", "multi-turn", "shared-prefix", "abort"),
+    *("connections", "startup", "soak", "embeddings", "adapters", "load-cycles", "turns"),
+)
+"""Known without importing them, which would take longer than the help."""
 EVERY_PEER = "every one that is installed"
 
 
@@ -30,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scenarios",
         nargs="*",
         metavar="SCENARIO",
-        help="what to measure, or `all` (default: throughput); `--list` names them",
+        help=f"what to measure, or `all` (default: throughput): {', '.join(SCENARIO_NAMES)}",
     )
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     _add_targets(parser.add_argument_group("who"))
@@ -53,8 +58,8 @@ def _add_targets(group: argparse._ArgumentGroup) -> None:
         "--against",
         action="append",
         metavar="PEER[=VENV]",
-        help="mlx_lm.server, vllm-mlx, transformers or llama_cpp, repeatable, from another "
-        f"virtual environment if named; `none` (default: {EVERY_PEER})",
+        help="mlx_lm.server, vllm-mlx, transformers, llama_cpp or infinity, repeatable, from "
+        f"another virtual environment if named; `none` (default: {EVERY_PEER})",
     )
     group.add_argument("--no-limit", action="store_true", help="leave out the libraries alone")
     group.add_argument("--url", help="a server that runs already, instead of starting any")
@@ -85,6 +90,15 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--api", choices=("chat", "completions"), default="chat")
     group.add_argument(
         "--requests", type=_positive, default=5000, help="of the soak (default: 5000)"
+    )
+    group.add_argument(
+        "--sentences", type=_positive, default=1000, help="of embeddings (default: 1000)"
+    )
+    group.add_argument(
+        "--cycles", type=_positive, default=200, help="of load-cycles (default: 200)"
+    )
+    group.add_argument(
+        "--seconds", type=_positive, default=120, help="that turns lasts (default: 120)"
     )
 
 
@@ -133,6 +147,9 @@ def _settings(args: argparse.Namespace) -> Settings:
         stream=not args.no_stream,
         api=args.api,
         requests=args.requests,
+        sentences=args.sentences,
+        cycles=args.cycles,
+        seconds=args.seconds,
     )
 
 

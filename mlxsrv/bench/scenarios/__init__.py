@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from mlxsrv.bench.scenarios import abort, connections, interference, prefix, soak, startup
+from mlxsrv.bench.scenarios import (
+    abort,
+    adapters,
+    connections,
+    cycles,
+    embeddings,
+    interference,
+    prefix,
+    soak,
+    startup,
+    turns,
+)
 from mlxsrv.bench.scenarios import throughput as throughput_
 from mlxsrv.bench.scenarios.base import Scenario
 
@@ -17,5 +28,9 @@ SCENARIOS: dict[str, Scenario] = {
         connections.SCENARIO,
         startup.SCENARIO,
         soak.SCENARIO,
+        embeddings.SCENARIO,
+        adapters.SCENARIO,
+        cycles.SCENARIO,
+        turns.SCENARIO,
     )
 }

@@ -10,7 +10,8 @@ from typing import Protocol
 from mlxsrv.bench.answer import Answer
 from mlxsrv.bench.checkpoints import Checkpoint
 from mlxsrv.bench.metrics import Sample
-from mlxsrv.bench.recipes import Recipe
+from mlxsrv.bench.recipes import Purpose, Recipe
+from mlxsrv.bench.sentences import Sentences
 from mlxsrv.bench.settings import Settings
 from mlxsrv.bench.subjects import Chat, Subject, Work
 from mlxsrv.bench.words import Speaker
@@ -37,10 +38,12 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One of the three ways to measure is given, or the first two.
+    """`running` or `starting` is given.
 
-    `running` measures a server that runs, `library` what generates in process, and `starting`
-    a server that it starts itself. `once` runs a single round, without a warm-up.
+    `running` measures a server that runs, beside it `library` what generates in process or
+    `sentences` what embeds there, and `starting` a server that it starts itself. `flags` makes
+    what the scenario needs besides its checkpoint, and gives the flags for our servers. `once`
+    runs a single round, without a warm-up.
     """
 
     name: str
@@ -49,5 +52,8 @@ class Scenario:
     running: Callable[[Subject, Round], Awaitable[Sample]] | None = None
     library: Callable[[Generates, Round], Awaitable[Sample]] | None = None
     starting: Callable[[Recipe, Round], Awaitable[Sample]] | None = None
+    sentences: Callable[[Sentences, Round], Awaitable[Sample]] | None = None
+    flags: Callable[[Checkpoint, Settings], Sequence[str]] | None = None
+    purpose: Purpose = "chat"
     once: bool = False
     ours_only: bool = False

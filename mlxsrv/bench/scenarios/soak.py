@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections import Counter
 
 from mlxsrv.bench import client
-from mlxsrv.bench.http1 import BrokenAnswer
 from mlxsrv.bench.metrics import ERRORS, Metric, Sample
 from mlxsrv.bench.processes import memory_mb, seconds_until_idle
 from mlxsrv.bench.scenarios.base import Round, Scenario
+from mlxsrv.bench.scrape import scrape
 from mlxsrv.bench.subjects import PATHS, Api, Subject, Work
 from mlxsrv.bench.words import Message, Speaker
 
@@ -114,14 +113,8 @@ async def _settled_memory(subject: Subject) -> float | None:
 
 async def _running_sequences(subject: Subject) -> float | None:
     """What our own servers say of themselves; None for others."""
-    if not subject.ours:
-        return None
-    try:
-        text = (await client.get(subject.endpoint, "/metrics")).content.decode()
-    except (OSError, BrokenAnswer):
-        return None
-    found = re.findall(r"^mlxsrv_running_sequences(?:\{.*\})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, found)) if found else None
+    found = await scrape(subject.endpoint) if subject.ours else None
+    return found["mlxsrv_running_sequences"] if found else None
 
 
 SCENARIO = Scenario(
