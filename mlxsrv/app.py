@@ -22,6 +22,7 @@ from mlxsrv.api import (
     models,
     rerank,
     tokenize,
+    transcriptions,
 )
 from mlxsrv.api.limits import RateLimiter
 from mlxsrv.api.middleware import wrap
@@ -43,6 +44,7 @@ ROUTERS = (
     completions.router,
     embeddings.router,
     rerank.router,
+    transcriptions.router,
     models.router,
     lora.router,
     tokenize.router,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from mlxsrv.api.schemas.answers import ErrorEnvelope, PlainError
 
 Responses = dict[int | str, dict[str, Any]]
@@ -18,3 +20,12 @@ def responses(answer: Any, *, streams: bool = False, plain_errors: bool = False)
         success["description"] += "; with `stream`, as server-sent events"
     error = PlainError if plain_errors else ErrorEnvelope
     return {200: success, "default": {"model": error, "description": "What went wrong"}}
+
+
+def form_body(fields: type[BaseModel], *files: str) -> dict[str, Any]:
+    """A multipart body of these fields, as text, and these files."""
+    schema = fields.model_json_schema()
+    binary = {"type": "string", "format": "binary"}
+    properties = {**dict.fromkeys(files, binary), **schema["properties"]}
+    form = {"type": "object", "properties": properties, "required": list(files)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}

@@ -34,7 +34,13 @@ def demo_set() -> dict[str, dict[str, object]]:
 
 def builtin_folder(name: str, kind: str | None = None) -> Path | None:
     """The folder of a built-in model; `demo` is the demo model of that kind (chat if None)."""
-    return builtin_models().get(f"{DEMO}-{kind or 'chat'}" if name == DEMO else name)
+    if name == DEMO:
+        name = f"{DEMO}-{_NAMED.get(kind or 'chat', kind or 'chat')}"
+    return builtin_models().get(name)
+
+
+_NAMED = {"stt": "whisper"}
+"""Kinds whose demo model is called after its architecture."""
 
 
 def roots() -> tuple[Path, ...]:

@@ -11,6 +11,8 @@ from mlxsrv.backends.hub import Progress, Report
 Show = Callable[[str, int, int | None], None]
 """What is going on, and how many bytes of how many are done."""
 
+ShowSeconds = Callable[[str, float, float], None]
+
 
 SOON = 0.01
 """Seconds; tqdm draws an empty bar where there is no delay at all."""
@@ -35,6 +37,26 @@ def bytes_bar(delay: float = SOON) -> Iterator[Show | None]:
             bar.total = total
             bar.set_description_str(what, refresh=False)
             bar.update(done - bar.n)
+
+        yield show
+
+
+@contextmanager
+def seconds_bar() -> Iterator[ShowSeconds | None]:
+    """The same for seconds of sound."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
+    with tqdm(total=1, bar_format=form, leave=False) as bar:
+
+        def show(what: str, done: float, total: float) -> None:
+            bar.total = total
+            bar.set_description_str(what, refresh=False)
+            bar.update(done - bar.n)
+            bar.refresh()
 
         yield show
 

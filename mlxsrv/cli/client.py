@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +20,7 @@ from mlxsrv.core.errors import MlxsrvError
 
 QUICK_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
+BLOCK_BYTES = 1 << 20
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -83,6 +91,33 @@ class Client:
         finally:
             connection.close()
 
+    def upload(
+        self, path: str, fields: Iterable[tuple[str, str]], file: Path
+    ) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer to a form with a file, which is sent as it is read.
+
+        Raises ServerAbsent or ServerRefused; OSError for the file.
+        """
+        boundary = secrets.token_hex(16)
+        head, tail = _form(boundary, [*fields, ("stream", "true")], file.name)
+        with file.open("rb") as source, closing(self._connect(ANSWER_SECONDS)) as connection:
+            length = len(head) + os.fstat(source.fileno()).st_size + len(tail)
+            headers = {
+                **self._headers,
+                "Content-Type": f"multipart/form-data; boundary={boundary}",
+                "Content-Length": str(length),
+            }
+            body = chain([head], iter(partial(source.read, BLOCK_BYTES), b""), [tail])
+            try:
+                # A server that refuses answers before it has read everything.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request("POST", urlsplit(self.url).path + path, body, headers)
+                response = connection.getresponse()
+                _require_ok(response)
+                yield from _events(response)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise ServerAbsent(f"the answer of {self.url} broke off: {error}") from error
+
     def _connect(self, timeout: float | None) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -97,6 +132,15 @@ class Client:
         root = urlsplit(self.url).path
         connection.request(method, root + path, body.encode() or None, self._headers)
         return connection.getresponse()
+
+
+def _form(boundary: str, fields: Iterable[tuple[str, str]], name: str) -> tuple[bytes, bytes]:
+    """What stands before and after the file in a multipart body (RFC 7578)."""
+    part = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    texts = "".join(f'{part}"{field}"\r\n\r\n{value}\r\n' for field, value in fields)
+    safe = re.sub(r'[\r\n"]', "_", name)
+    head = f'{texts}{part}"file"; filename="{safe}"\r\n\r\n'
+    return head.encode("utf-8", "replace"), f"\r\n--{boundary}--\r\n".encode()
 
 
 def _require_ok(response: http.client.HTTPResponse) -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "load": "load a model into the running server",
     "unload": "take a model out of the running server",
     "lora": "load, unload and list the running server's adapters",
+    "transcribe": "write down what is said in sound and video files",
     "bench": "measure servers side by side, and the libraries alone",
     "doctor": "what mlxsrv finds on this machine, and what is missing",
 }

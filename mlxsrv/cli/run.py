@@ -43,18 +43,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(args: argparse.Namespace, stack: ExitStack) -> Conversation:
-    """A conversation with the running server if it has the model, else with one of our own."""
-    folder = builtin.builtin_folder(args.model)
-    name = folder.name if folder is not None else served_name(args.model)
+def client_with(
+    args: argparse.Namespace, stack: ExitStack, wanted: str
+) -> tuple[Client, dict[str, Any]]:
+    """The running server if it has the model, else one of our own until `stack` ends, and what
+    it says of the model."""
+    folder = builtin.builtin_folder(wanted)
+    name = folder.name if folder is not None else served_name(wanted)
     client = ps.client_for(args)
     model = _model_at(client, name) if args.url is None else _required_model(client, name)
     if model is None:
-        path = str(folder) if folder is not None else _on_this_machine(args.model)
+        path = str(folder) if folder is not None else _on_this_machine(wanted)
         flags = ["--name", name]
         flags += ["--backend", args.backend] if args.backend else []
         client = stack.enter_context(child.server(path, flags, client.api_key))
         model = _required_model(client, name)
+    return client, model
+
+
+def _open(args: argparse.Namespace, stack: ExitStack) -> Conversation:
+    client, model = client_with(args, stack, args.model)
     options = {"temperature": args.temperature, "max_tokens": args.max_tokens}
     return Conversation(
         client,

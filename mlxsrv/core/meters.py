@@ -44,6 +44,15 @@ class EncoderMeters:
 
 
 @dataclass(slots=True)
+class TranscriptionMeters:
+    """One Whisper model's counts. `segments` only grows; the others are now."""
+
+    segments: int = 0
+    queue_length: int = 0
+    running: int = 0
+
+
+@dataclass(slots=True)
 class DeviceMeters:
     """Turns of the device thread, in seconds by kind of work, and work that waits for one."""
 

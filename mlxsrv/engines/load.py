@@ -25,6 +25,7 @@ from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.model import Model, TextModel
 from mlxsrv.engines.text import TextEngine
 from mlxsrv.engines.tokenizer import TextTokenizer
+from mlxsrv.engines.transcription_load import load_transcription
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,13 @@ async def load_model(wanted: Wanted, around: Surroundings) -> Model:
         return await rerank.load_rerank(
             wanted.name, ranker, found, wanted.own, settings, device, wanted.encoder_meters
         )
+    if wanted.kind is Kind.STT:
+        listener = await device.run(
+            "load",
+            lambda: load.load_transcription(around.backend, found),
+            on_step=wanted.on_progress,
+        )
+        return await load_transcription(wanted.name, listener, found, settings, device)
     raise LoadError(f"{wanted.name} is of type {wanted.kind}, which is not served")
 
 

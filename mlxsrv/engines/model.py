@@ -14,6 +14,8 @@ from mlxsrv.engines.encoder_tokenizer import EncoderTokenizer
 from mlxsrv.engines.pairs import PairReader
 from mlxsrv.engines.text import TextEngine
 from mlxsrv.engines.tokenizer import TextTokenizer
+from mlxsrv.engines.transcription import TranscriptionEngine
+from mlxsrv.engines.whisper.transcript import Whisper
 
 
 class Model(Protocol):
@@ -101,6 +103,26 @@ class RerankModel:
     engine: EncoderEngine
     reader: PairReader
     context_length: int
+    facts: ModelFacts
+
+    def cancel_all(self, error: MlxsrvError) -> None:
+        self.engine.cancel_all(error)
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    @property
+    def vocab_size(self) -> int:
+        return self.facts.vocab_size
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionModel:
+    """A Whisper model under its served name."""
+
+    name: str
+    engine: TranscriptionEngine
+    whisper: Whisper
     facts: ModelFacts
 
     def cancel_all(self, error: MlxsrvError) -> None:

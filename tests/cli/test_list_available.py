@@ -67,7 +67,7 @@ def test_nobody_is_promised_what_is_not_there(tmp_path: Path) -> None:
         ("qwen3-4b", "mlx", False, False, "too large"),
         ("qwen3-4b", "torch", True, False, "downloaded"),
         ("gpt-oss-20b", "torch", False, True, "needs mlx"),
-        ("whisper-turbo", "mlx", True, True, "not served yet"),
+        ("flux.1-schnell", "mlx", True, True, "not served yet"),
         ("gemma-4-e4b", "mlx", True, True, "not served yet"),
     ],
 )

@@ -1,0 +1,382 @@
+"""The transcription engine: the windows of many recordings, decoded together.
+
+`submit` is called on the event loop's thread. The transcripts run in `_run`, a job on the
+device thread whose every slice is a part of an encoding or one step of all decoder rows; what
+needs no device runs on a small pool of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlxsrv.backends.base import Encoded, TranscriptionBackend
+from mlxsrv.backends.device import Device
+from mlxsrv.backends.load import free
+from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.meters import TranscriptionMeters
+from mlxsrv.core.transcription import TranscriptionRequest, TranscriptionUpdate
+from mlxsrv.engines.scheduler import Scheduler
+from mlxsrv.engines.transcription_stream import TranscriptionStream
+from mlxsrv.engines.whisper.transcript import (
+    Align,
+    Ask,
+    Decode,
+    DecoderRow,
+    Encode,
+    Open,
+    Steps,
+    Whisper,
+    Work,
+    transcribe,
+)
+
+MOST_RUNNING = 8
+"""Transcripts at a time: each holds a window, a quarter of a gigabyte with the largest model."""
+
+THREADS = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A transcript known to the device thread, and what it waits for."""
+
+    stream: TranscriptionStream
+    steps: Steps
+    work: Future[Any] | None = None
+    rows: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A decoder row, whose it is, and what it listens to."""
+
+    owner: _Running
+    row: DecoderRow
+    window: Encoded
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """What other threads tell the engine; deques append and pop atomically."""
+
+    submitted: deque[_Running] = field(default_factory=deque)
+    cancelled: deque[TranscriptionStream] = field(default_factory=deque)
+    worked: deque[_Running] = field(default_factory=deque)
+
+    def __bool__(self) -> bool:
+        return bool(self.submitted or self.cancelled or self.worked)
+
+
+Event = tuple[TranscriptionStream, TranscriptionUpdate | Exception | None]
+"""An update, what ended a transcript, or None for its end."""
+
+
+class TranscriptionEngine:
+    """Serves one Whisper model."""
+
+    def __init__(
+        self,
+        device: Device,
+        backend: TranscriptionBackend,
+        whisper: Whisper,
+        *,
+        max_batch: int,
+        max_queue: int,
+        meters: TranscriptionMeters | None = None,
+    ) -> None:
+        self.meters = meters or TranscriptionMeters()
+        self._device = device
+        self._backend = backend
+        self._whisper = whisper
+        self._max_queue = max_queue
+        self._streams: set[TranscriptionStream] = set()
+        self._inbox = _Inbox()
+        self._idle = threading.Lock()
+        self._active = False
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transcription")
+        # Of the device thread
+        self._uids = itertools.count()
+        self._scheduler = Scheduler(max_batch)
+        self._waiting: deque[_Running] = deque()
+        self._running: dict[TranscriptionStream, _Running] = {}
+        self._encoding: deque[tuple[_Running, Iterator[list[Encoded] | None]]] = deque()
+        self._aligning: deque[tuple[_Running, Align]] = deque()
+        self._rows: dict[int, _Placed] = {}
+        self._events: list[Event] = []
+        self._decoded_last = False
+
+    # On the event loop's thread
+
+    def submit(self, request: TranscriptionRequest, open_audio: Open) -> TranscriptionStream:
+        """Queues a request; `open_audio` is called on another thread.
+
+        Raises Overloaded, DeviceDead.
+        """
+        if len(self._streams) >= self._max_queue + MOST_RUNNING:
+            raise Overloaded(
+                f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
+            )
+        stream = TranscriptionStream(self._cancel)
+        self._streams.add(stream)
+        steps = transcribe(request, self._whisper, open_audio)
+        self._inbox.submitted.append(_Running(stream, steps))
+        self._wake()
+        return stream
+
+    def _cancel(self, stream: TranscriptionStream) -> None:
+        self._streams.discard(stream)
+        self._inbox.cancelled.append(stream)
+        with contextlib.suppress(DeviceDead):  # then there is nothing left to free
+            self._wake()
+
+    def cancel_all(self, error: MlxsrvError) -> None:
+        """Ends every request with `error`."""
+        for stream in list(self._streams):
+            stream.cancel()
+            stream.end(error)
+
+    async def close(self) -> None:
+        """Frees the model, which no request uses any more."""
+        await self._device.call(self._close, kind="unload")
+
+    def _wake(self) -> None:
+        """May be called from any thread."""
+        with self._idle:
+            if self._active:
+                return
+            self._active = True
+        try:
+            self._device.submit(
+                "transcription", self._run, on_item=self._deliver, on_end=self._ended
+            )
+        except MlxsrvError as error:
+            self._ended(error)
+            raise
+
+    def _deliver(self, events: list[Event]) -> None:
+        for stream, event in events:
+            if isinstance(event, TranscriptionUpdate):
+                stream.mailbox.put(event)
+            else:
+                stream.end(event)
+                self._streams.discard(stream)
+
+    def _ended(self, error: BaseException | None) -> None:
+        """The job has ended; with an error, so have all requests."""
+        if error is None:
+            return
+        self._active = False
+        self._inbox = _Inbox()
+        for stream in self._streams:
+            stream.end(error)
+        self._streams.clear()
+
+    # On the device thread
+
+    def _run(self) -> Iterator[list[Event]]:
+        try:
+            yield from self._slices()
+        except BaseException:
+            for running in [*self._running.values(), *self._waiting]:
+                self._drop(running)
+            raise
+
+    def _slices(self) -> Iterator[list[Event]]:
+        while True:
+            self._take_in()
+            busy = self._rows or self._encoding or self._aligning
+            if busy or self._events:
+                if busy:
+                    self._slice()
+                self._observe()
+                events, self._events = self._events, []
+                yield events
+                continue
+            with self._idle:
+                if not self._inbox:
+                    self._active = False
+                    return
+
+    def _take_in(self) -> None:
+        inbox = self._inbox
+        while inbox.submitted:
+            self._waiting.append(inbox.submitted.popleft())
+        while inbox.cancelled:
+            self._leave(inbox.cancelled.popleft())
+        while inbox.worked:
+            self._take_work(inbox.worked.popleft())
+        while self._waiting and len(self._running) < MOST_RUNNING:
+            running = self._waiting.popleft()
+            self._running[running.stream] = running
+            self._resume(running, None)
+        self._observe()
+
+    def _observe(self) -> None:
+        self.meters.queue_length = len(self._waiting)
+        self.meters.running = len(self._running)
+
+    def _leave(self, stream: TranscriptionStream) -> None:
+        for running in [self._running.get(stream), *self._waiting]:
+            if running is not None and running.stream is stream:
+                self._drop(running)
+                return
+
+    def _slice(self) -> None:
+        """Encoding and decoding take turns; alignment goes first, since it is short."""
+        if self._aligning:
+            self._align()
+        elif self._encoding and (self._decoded_last or not self._rows):
+            self._decoded_last = False
+            self._encode()
+        else:
+            self._decoded_last = True
+            self._step()
+
+    def _resume(self, running: _Running, answer: object) -> None:
+        """Sends an answer, and notes what the transcript asks for next."""
+        try:
+            asked = running.steps.send(answer)
+            while isinstance(asked, TranscriptionUpdate):
+                self._events.append((running.stream, asked))
+                self.meters.segments += len(asked.segments)
+                asked = running.steps.send(None)
+        except StopIteration:
+            self._events.append((running.stream, None))
+            self._drop(running)
+        except Exception as error:
+            self._fail(running, error)
+        else:
+            self._dispatch(running, asked)
+
+    def _dispatch(self, running: _Running, asked: Ask) -> None:
+        match asked:
+            case Work():
+                running.work = self._pool.submit(asked.run)
+                running.work.add_done_callback(lambda _: self._worked(running))
+            case Encode():
+                self._encoding.append((running, self._backend.encode_steps([asked.mel])))
+            case Align():
+                self._aligning.append((running, asked))
+            case Decode():
+                for row in asked.rows:
+                    uid = next(self._uids)
+                    running.rows.add(uid)
+                    self._rows[uid] = _Placed(running, row, asked.window)
+                    self._scheduler.add(uid)
+
+    def _worked(self, running: _Running) -> None:
+        """On a thread of the pool, or wherever the work was cancelled."""
+        self._inbox.worked.append(running)
+        with contextlib.suppress(DeviceDead):
+            self._wake()
+
+    def _take_work(self, running: _Running) -> None:
+        work = running.work
+        if work is None or running.stream not in self._running:
+            return
+        running.work = None
+        error = work.exception()
+        if error is None:
+            self._resume(running, work.result())
+        else:
+            self._fail(running, error)
+
+    def _encode(self) -> None:
+        running, steps = self._encoding.popleft()
+        try:
+            windows = next(steps)
+        except Exception as error:
+            self._fail(running, error)
+            return
+        if windows is None:
+            self._encoding.appendleft((running, steps))
+        else:
+            self._resume(running, windows[0])
+
+    def _align(self) -> None:
+        running, asked = self._aligning.popleft()
+        try:
+            scores = self._backend.align(asked.window, asked.tokens)
+        except Exception as error:
+            self._fail(running, error)
+        else:
+            self._resume(running, scores)
+
+    def _step(self) -> None:
+        try:
+            for uid in self._scheduler.admit():
+                placed = self._rows[uid]
+                self._backend.insert(uid, placed.window, placed.row.tokens)
+            logits = self._backend.step()
+        except Exception as error:
+            log.warning("a step of the decoder failed", exc_info=error)
+            self._recover(error)
+            return
+        for uid, row in logits.items():
+            self._scheduler.prove(uid)
+            if uid in self._rows:
+                self._accept(uid, self._rows[uid], row)
+
+    def _accept(self, uid: int, placed: _Placed, logits: Any) -> None:
+        owner = placed.owner
+        try:
+            for token in placed.row.accept(logits):
+                self._backend.extend(uid, token)
+        except Exception as error:
+            self._fail(owner, error)
+            return
+        if placed.row.finished:
+            self._remove(uid)
+            owner.rows.discard(uid)
+            if not owner.rows:
+                self._resume(owner, None)
+
+    def _recover(self, error: Exception) -> None:
+        """Empties the decoder after a failed step; whoever is not to blame goes on later."""
+        self._backend.reset()
+        for uid in self._scheduler.fail().guilty:
+            self._fail(self._rows[uid].owner, error)
+
+    def _fail(self, running: _Running, error: BaseException) -> None:
+        """Ends one request, and nothing else."""
+        failure = error
+        if not isinstance(error, MlxsrvError):
+            log.error("a request failed", exc_info=error)
+            failure = GenerationFailed("The model failed while it transcribed this file")
+            failure.__cause__ = error
+        assert isinstance(failure, Exception)
+        self._events.append((running.stream, failure))
+        self._drop(running)
+
+    def _drop(self, running: _Running) -> None:
+        self._running.pop(running.stream, None)
+        if running in self._waiting:
+            self._waiting.remove(running)
+        if running.work is not None:
+            running.work.cancel()
+        for uid in running.rows:
+            self._remove(uid)
+        running.rows.clear()
+        self._encoding = deque(one for one in self._encoding if one[0] is not running)
+        self._aligning = deque(one for one in self._aligning if one[0] is not running)
+        running.steps.close()
+
+    def _remove(self, uid: int) -> None:
+        self._rows.pop(uid, None)
+        if self._scheduler.discard(uid):
+            self._backend.remove([uid])
+
+    def _close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._backend.close()
+        free(self._backend.facts.backend)

@@ -1,0 +1,50 @@
+"""Whisper models: from a loaded backend to a model."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mlxsrv.backends.base import TranscriptionBackend
+from mlxsrv.backends.checkpoint import Checkpoint
+from mlxsrv.backends.device import Device
+from mlxsrv.backends.load import free
+from mlxsrv.config.settings import Settings
+from mlxsrv.core.meters import TranscriptionMeters
+from mlxsrv.engines.model import TranscriptionModel
+from mlxsrv.engines.transcription import TranscriptionEngine
+from mlxsrv.engines.whisper.rules import Rules
+from mlxsrv.engines.whisper.transcript import Whisper
+from mlxsrv.engines.whisper.vocabulary import read_vocabulary
+
+
+async def load_transcription(
+    name: str,
+    backend: TranscriptionBackend,
+    found: Checkpoint,
+    settings: Settings,
+    device: Device,
+    meters: TranscriptionMeters | None = None,
+) -> TranscriptionModel:
+    """Makes a model of a backend that is loaded. Raises LoadError."""
+    try:
+        vocabulary = await asyncio.to_thread(
+            read_vocabulary, found.folder, backend.shape.vocab_size
+        )
+    except BaseException:
+        await device.call(lambda: _free(backend), kind="unload")
+        raise
+    whisper = Whisper(backend.shape, vocabulary, Rules.of(vocabulary))
+    engine = TranscriptionEngine(
+        device,
+        backend,
+        whisper,
+        max_batch=settings.engine.max_batch,
+        max_queue=settings.api.max_queue,
+        meters=meters,
+    )
+    return TranscriptionModel(name, engine, whisper, backend.facts)
+
+
+def _free(backend: TranscriptionBackend) -> None:
+    backend.close()
+    free(backend.facts.backend)

@@ -1,0 +1,1 @@
+"""Whisper's algorithm around the model, after OpenAI's reference implementation. Numpy only."""
