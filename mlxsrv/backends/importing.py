@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.collector import uncollected
 
+SPINS = "10000"
+"""Fractions of a millisecond, in libgomp's unit. Its default makes torch's threads wait for each
+other in a busy loop for many: where another program has one of the cores, that loop takes the
+time of the thread it waits for, and an operation two to seven times as long."""
+
 
 def import_library(backend: Backend) -> None:
     """Imports all that the backend's text models need; takes seconds. Raises ImportError."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     with uncollected():
         _index_transformers_once()
         import_module(f"mlxsrv.backends.{backend}.load")

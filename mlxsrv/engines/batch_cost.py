@@ -16,10 +16,11 @@ LEAST_OVERHEAD = 4.0
 MOST_OVERHEAD = 2048.0
 FORGETTING = 0.95
 PROBE = 4
-"""Every so many batches one is half as large: from sizes that do not differ nothing is learnt."""
+"""Every so many batches of like size one is half as large: without that nothing is learnt."""
 
-LARGEST_SURPRISE = 4.0
-"""A slice so many times slower than expected was held up by something else."""
+LARGEST_SURPRISE = 1.5
+"""A slice so many times slower than expected was held up by something else. What stays slow is
+believed after a few."""
 
 
 def row_cost(length: int) -> float:
@@ -33,6 +34,7 @@ class BatchCost:
     def __init__(self) -> None:
         self.overhead = 32.0
         self._observed = 0
+        self._alike = True
         self._seconds_per_token: float | None = None
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
 
@@ -45,7 +47,7 @@ class BatchCost:
         if self._seconds_per_token is None:
             return UNKNOWN_ROOM
         room = max(self.overhead, seconds / self._seconds_per_token - self.overhead)
-        return room / 2 if self._observed % PROBE == 0 else room
+        return room / 2 if self._alike and self._observed % PROBE == 0 else room
 
     def observe(self, rows: int, length: int, seconds: float) -> None:
         """A batch of `rows`, padded to `length`, took so long."""
@@ -69,7 +71,8 @@ class BatchCost:
     def _fit_overhead(self, mean: float, mean_seconds: float) -> None:
         """A step towards the least-squares line's, where sizes differ enough to tell."""
         variance = self._xx / self._weight - mean * mean
-        if variance < (mean / 5) ** 2:
+        self._alike = variance < (mean / 5) ** 2
+        if self._alike:
             return
         slope = (self._xy / self._weight - mean * mean_seconds) / variance
         at_zero = mean_seconds - slope * mean

@@ -76,6 +76,6 @@ def unit_vectors(values: NDArray[np.float32], dimensions: int) -> NDArray[np.flo
     What a model with Matryoshka training (arXiv:2205.13147) says in fewer numbers.
     """
     cut = np.ascontiguousarray(values[:, :dimensions])
-    lengths = np.linalg.norm(cut, axis=1, keepdims=True)
+    lengths = np.sqrt(np.einsum("rd,rd->r", cut, cut))[:, None]
     unit: NDArray[np.float32] = cut / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit
