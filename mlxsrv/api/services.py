@@ -13,7 +13,13 @@ from mlxsrv.api.lifecycle import Lifecycle
 from mlxsrv.api.limits import RateLimiter
 from mlxsrv.config.settings import Settings
 from mlxsrv.core.kinds import Kind
-from mlxsrv.core.meters import EncoderMeters, RequestMeters, TextMeters
+from mlxsrv.core.meters import (
+    EncoderMeters,
+    RequestMeters,
+    SpeechMeters,
+    TextMeters,
+    TranscriptionMeters,
+)
 
 if TYPE_CHECKING:
     from mlxsrv.backends.device import Device
@@ -57,6 +63,10 @@ class RegistryView(Protocol):
         ...
 
     def encoder_meters(self) -> Sequence[EncoderMeters]: ...
+
+    def transcription_meters(self) -> Sequence[TranscriptionMeters]: ...
+
+    def speech_meters(self) -> Sequence[SpeechMeters]: ...
 
 
 @dataclass(slots=True)

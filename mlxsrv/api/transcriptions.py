@@ -155,6 +155,7 @@ async def _start(
         prompt=fields.prompt,
         temperatures=fields.temperatures,
         words=fields.words,
+        condition=fields.condition,
     )
     stream = model.engine.submit(wanted, lambda: decode(upload.open(), rate=RATE))
     held.callback(stream.cancel)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlxsrv.backends.checkpoint import Checkpoint
+from mlxsrv.core.transcription import CANDIDATES
 
 CACHE_STEP = 256
 """Caches grow by so many tokens at a time."""
@@ -30,7 +31,8 @@ class Residence:
 class Footprint:
     """Bytes: of the weights, of what one slice computes, and of the cache per token.
 
-    Layers with a sliding window keep at most `window` tokens, at `windowed` bytes each.
+    Layers with a sliding window keep at most `window` tokens, at `windowed` bytes each. Whisper
+    holds `per_recording` while it transcribes one, however long it is.
     """
 
     weights: int
@@ -38,11 +40,13 @@ class Footprint:
     per_token: int = 0
     windowed: int = 0
     window: int = 0
+    per_recording: int = 0
 
     def cache(self, tokens: int) -> int:
         """Bytes of cache for a sequence of so many tokens."""
         whole = -(-tokens // CACHE_STEP) * CACHE_STEP
-        return whole * self.per_token + min(whole, self.window) * self.windowed
+        each = whole * self.per_token + min(whole, self.window) * self.windowed
+        return each + self.per_recording
 
 
 def estimate(checkpoint: Checkpoint, residence: Residence, *, caches: bool) -> Footprint:
@@ -56,9 +60,9 @@ def estimate(checkpoint: Checkpoint, residence: Residence, *, caches: bool) -> F
     vocabulary = _number(config, "vocab_size") or 32_000
     # The feed-forward part is the widest point of a layer; logits are made for few places.
     activations = residence.itemsize * (TOKENS_AT_ONCE * (6 * hidden + 3 * inner)) + 64 * vocabulary
-    activations += residence.itemsize * _listened_to(config, hidden)
     if not caches:
-        return Footprint(residence.weights, activations)
+        listened = residence.itemsize * _listened_to(config, hidden)
+        return Footprint(residence.weights, activations, per_recording=listened)
     layers = _number(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers") or 32
     each = _cache_width(config, hidden) * residence.itemsize
     windowed = _windowed_layers(config, layers)
@@ -72,10 +76,13 @@ def estimate(checkpoint: Checkpoint, residence: Residence, *, caches: bool) -> F
 
 
 def _listened_to(config: Mapping[str, Any], hidden: int) -> int:
-    """Numbers of a window of sound that a decoder attends to: keys and values in each layer."""
+    """Numbers that Whisper's decoder attends to, keys and values in each layer: those of a window
+    of sound, and those of the tokens of every candidate text."""
     layers = _number(config, "decoder_layers", "n_text_layer") or 0
     positions = _number(config, "max_source_positions", "n_audio_ctx") or 0
-    return layers * positions * 2 * hidden
+    tokens = _number(config, "max_target_positions", "n_text_ctx") or 0
+    whole = -(-tokens // CACHE_STEP) * CACHE_STEP
+    return layers * (positions + CANDIDATES * whole) * 2 * hidden
 
 
 def _cache_width(config: Mapping[str, Any], hidden: int) -> int:

@@ -26,6 +26,10 @@ POSITIONS = "encoder.embed_positions.weight"
 ALIGNMENT = "alignment_heads"
 """What mlx-whisper calls the list of heads that it saves among the tensors."""
 
+ROWS_AT_ONCE = 250
+"""Positions of sound that a layer of the encoder computes at a time on the CPU, where all of them
+would hold up others for too long."""
+
 _PARTS = {
     "blocks": "layers",
     "attn": "self_attn",

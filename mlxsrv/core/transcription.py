@@ -7,6 +7,9 @@ from dataclasses import dataclass
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn until a window's text is plausible, as OpenAI's code does."""
 
+CANDIDATES = 5
+"""Texts drawn at a temperature, of which the likeliest is taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class WhisperShape:

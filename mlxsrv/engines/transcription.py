@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ from mlxsrv.backends.load import free
 from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
 from mlxsrv.core.meters import TranscriptionMeters
 from mlxsrv.core.transcription import TranscriptionRequest, TranscriptionUpdate
+from mlxsrv.engines.cache_room import CacheRoom
+from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.scheduler import Scheduler
 from mlxsrv.engines.transcription_stream import TranscriptionStream
 from mlxsrv.engines.whisper.transcript import (
@@ -39,7 +41,7 @@ from mlxsrv.engines.whisper.transcript import (
 )
 
 MOST_RUNNING = 8
-"""Transcripts at a time: each holds a window, a quarter of a gigabyte with the largest model."""
+"""Transcripts at a time, where memory allows."""
 
 THREADS = 2
 
@@ -48,10 +50,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A transcript known to the device thread, and what it waits for."""
+    """A transcript known to the device thread, how far it has come, and what it waits for."""
 
+    uid: int
     stream: TranscriptionStream
     steps: Steps
+    seconds: float = 0.0
+    generated: int = 0
     work: Future[Any] | None = None
     rows: set[int] = field(default_factory=set)
 
@@ -92,20 +97,27 @@ class TranscriptionEngine:
         *,
         max_batch: int,
         max_queue: int,
+        memory: MemoryBudget,
+        recording_bytes: int = 0,
+        on_short: Callable[[int], None] = lambda nbytes: None,
         meters: TranscriptionMeters | None = None,
     ) -> None:
+        """`recording_bytes` is what a transcript takes, from its beginning to its end; `on_short`
+        is called on the device thread with what is missing when `memory` has no room for one."""
         self.meters = meters or TranscriptionMeters()
         self._device = device
         self._backend = backend
         self._whisper = whisper
         self._max_queue = max_queue
-        self._streams: set[TranscriptionStream] = set()
+        self._streams: dict[TranscriptionStream, None] = {}
         self._inbox = _Inbox()
         self._idle = threading.Lock()
         self._active = False
+        self._uids = itertools.count()
+        self._leave_memory = memory.on_release(self._retry)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transcription")
         # Of the device thread
-        self._uids = itertools.count()
+        self._room = CacheRoom(memory, lambda tokens: recording_bytes, on_short)
         self._scheduler = Scheduler(max_batch)
         self._waiting: deque[_Running] = deque()
         self._running: dict[TranscriptionStream, _Running] = {}
@@ -127,17 +139,24 @@ class TranscriptionEngine:
                 f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
             )
         stream = TranscriptionStream(self._cancel)
-        self._streams.add(stream)
+        self._streams[stream] = None
         steps = transcribe(request, self._whisper, open_audio)
-        self._inbox.submitted.append(_Running(stream, steps))
+        self._inbox.submitted.append(_Running(next(self._uids), stream, steps))
         self._wake()
         return stream
 
     def _cancel(self, stream: TranscriptionStream) -> None:
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
         self._inbox.cancelled.append(stream)
         with contextlib.suppress(DeviceDead):  # then there is nothing left to free
             self._wake()
+
+    def refuse_next(self, error: MlxsrvError) -> None:
+        """Ends the request that has waited longest for its turn with `error`."""
+        stream = next((stream for stream in self._streams if not stream.started), None)
+        if stream is not None:
+            stream.cancel()
+            stream.end(error)
 
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
@@ -148,6 +167,12 @@ class TranscriptionEngine:
     async def close(self) -> None:
         """Frees the model, which no request uses any more."""
         await self._device.call(self._close, kind="unload")
+
+    def _retry(self) -> None:
+        """Memory was given back, on whatever thread: those that wait for some try again."""
+        if self._waiting:
+            with contextlib.suppress(DeviceDead):
+                self._wake()
 
     def _wake(self) -> None:
         """May be called from any thread."""
@@ -169,7 +194,7 @@ class TranscriptionEngine:
                 stream.mailbox.put(event)
             else:
                 stream.end(event)
-                self._streams.discard(stream)
+                self._streams.pop(stream, None)
 
     def _ended(self, error: BaseException | None) -> None:
         """The job has ended; with an error, so have all requests."""
@@ -203,9 +228,13 @@ class TranscriptionEngine:
                 yield events
                 continue
             with self._idle:
-                if not self._inbox:
+                if not self._inbox and self._may_rest():
                     self._active = False
                     return
+
+    def _may_rest(self) -> bool:
+        """Whether those that wait for a turn can't have it until something else happens."""
+        return not self._waiting or len(self._running) >= MOST_RUNNING or self._room.waits
 
     def _take_in(self) -> None:
         inbox = self._inbox
@@ -216,10 +245,15 @@ class TranscriptionEngine:
         while inbox.worked:
             self._take_work(inbox.worked.popleft())
         while self._waiting and len(self._running) < MOST_RUNNING:
-            running = self._waiting.popleft()
-            self._running[running.stream] = running
-            self._resume(running, None)
+            if not self._room.take(self._waiting[0].uid, 0):
+                break
+            self._start(self._waiting.popleft())
         self._observe()
+
+    def _start(self, running: _Running) -> None:
+        running.stream.started = True
+        self._running[running.stream] = running
+        self._resume(running, None)
 
     def _observe(self) -> None:
         self.meters.queue_length = len(self._waiting)
@@ -248,7 +282,7 @@ class TranscriptionEngine:
             asked = running.steps.send(answer)
             while isinstance(asked, TranscriptionUpdate):
                 self._events.append((running.stream, asked))
-                self.meters.segments += len(asked.segments)
+                self._count(running, asked)
                 asked = running.steps.send(None)
         except StopIteration:
             self._events.append((running.stream, None))
@@ -257,6 +291,12 @@ class TranscriptionEngine:
             self._fail(running, error)
         else:
             self._dispatch(running, asked)
+
+    def _count(self, running: _Running, update: TranscriptionUpdate) -> None:
+        self.meters.segments += len(update.segments)
+        self.meters.seconds += update.seconds - running.seconds
+        self.meters.generated_tokens += update.generated - running.generated
+        running.seconds, running.generated = update.seconds, update.generated
 
     def _dispatch(self, running: _Running, asked: Ask) -> None:
         match asked:
@@ -370,6 +410,7 @@ class TranscriptionEngine:
         self._encoding = deque(one for one in self._encoding if one[0] is not running)
         self._aligning = deque(one for one in self._aligning if one[0] is not running)
         running.steps.close()
+        self._room.release(running.uid)
 
     def _remove(self, uid: int) -> None:
         self._rows.pop(uid, None)
@@ -377,6 +418,7 @@ class TranscriptionEngine:
             self._backend.remove([uid])
 
     def _close(self) -> None:
+        self._leave_memory()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._backend.close()
         free(self._backend.facts.backend)

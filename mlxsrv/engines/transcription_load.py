@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mlxsrv.backends.base import TranscriptionBackend
 from mlxsrv.backends.checkpoint import Checkpoint
@@ -10,6 +11,7 @@ from mlxsrv.backends.device import Device
 from mlxsrv.backends.load import free
 from mlxsrv.config.settings import Settings
 from mlxsrv.core.meters import TranscriptionMeters
+from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.model import TranscriptionModel
 from mlxsrv.engines.transcription import TranscriptionEngine
 from mlxsrv.engines.whisper.rules import Rules
@@ -23,9 +25,16 @@ async def load_transcription(
     found: Checkpoint,
     settings: Settings,
     device: Device,
+    *,
+    memory: MemoryBudget,
+    recording_bytes: int = 0,
+    on_short: Callable[[int], None] = lambda nbytes: None,
     meters: TranscriptionMeters | None = None,
 ) -> TranscriptionModel:
-    """Makes a model of a backend that is loaded. Raises LoadError."""
+    """Makes a model of a backend that is loaded; the last four are the engine's.
+
+    Raises LoadError.
+    """
     try:
         vocabulary = await asyncio.to_thread(
             read_vocabulary, found.folder, backend.shape.vocab_size
@@ -40,6 +49,9 @@ async def load_transcription(
         whisper,
         max_batch=settings.engine.max_batch,
         max_queue=settings.api.max_queue,
+        memory=memory,
+        recording_bytes=recording_bytes,
+        on_short=on_short,
         meters=meters,
     )
     return TranscriptionModel(name, engine, whisper, backend.facts)

@@ -9,11 +9,15 @@ from mlxsrv.engines.mailbox import Mailbox
 
 
 class TranscriptionStream:
-    """A transcript's updates, in order, for one reader. Cancel it when done early."""
+    """A transcript's updates, in order, for one reader. Cancel it when done early.
+
+    `started` once it has its turn, for which it may have waited.
+    """
 
     def __init__(self, cancel: Callable[[TranscriptionStream], None]) -> None:
         self.mailbox: Mailbox[TranscriptionUpdate] = Mailbox()
         self.live = True
+        self.started = False
         self._cancel = cancel
 
     def __aiter__(self) -> AsyncIterator[list[TranscriptionUpdate]]:

@@ -14,6 +14,7 @@ from mlxsrv.backends.footprint import Footprint
 from mlxsrv.config.settings import ModelSettings
 from mlxsrv.core.errors import MlxsrvError
 from mlxsrv.core.kinds import Kind
+from mlxsrv.core.speech import SpeechFacts
 from mlxsrv.engines.model import Model
 
 State = Literal["available", "loading", "idle", "loaded"]
@@ -23,7 +24,8 @@ State = Literal["available", "loading", "idle", "loaded"]
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Sizes in bytes and tokens, times in seconds (`created` since 1970). `base` and `adapter`
-    are those of a LoRA adapter: the model it belongs to, and the folder it came from."""
+    are those of a LoRA adapter: the model it belongs to, and the folder it came from. `speech`
+    is known of a model that speaks once it has been in memory."""
 
     name: str
     kind: Kind
@@ -41,6 +43,7 @@ class ModelInfo:
     pin: bool = False
     leases: int = 0
     idle_seconds: float | None = None
+    speech: SpeechFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class Entry:
     adapter: LoadedAdapter | None = None
     model: Model | None = None
     footprint: Footprint | None = None
+    speech: SpeechFacts | None = None
     held: int = 0
     leases: int = 0
     own_adapter: Path | None = None

@@ -66,4 +66,4 @@ class Fetcher:
 
 def note_on(found: Checkpoint) -> str | None:
     """What callers are told of a model beside its numbers."""
-    return DEMO_NOTE if found.folder in builtin.builtin_models().values() else None
+    return DEMO_NOTE if found.folder in builtin.demo_models().values() else None

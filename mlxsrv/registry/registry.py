@@ -24,7 +24,7 @@ from mlxsrv.core.errors import (
     Unavailable,
 )
 from mlxsrv.core.kinds import SERVED_KINDS, TEXT_KINDS, Kind
-from mlxsrv.core.meters import EncoderMeters, TextMeters
+from mlxsrv.core.meters import EncoderMeters, SpeechMeters, TextMeters, TranscriptionMeters
 from mlxsrv.engines.context import context_of
 from mlxsrv.engines.model import Model, TextModel
 from mlxsrv.registry import finding
@@ -118,6 +118,14 @@ class Registry:
         """The meters of every embedding and rerank model that was ever in memory."""
         return list(self._residency.meters.encoder.values())
 
+    def transcription_meters(self) -> list[TranscriptionMeters]:
+        """The meters of every Whisper model that was ever in memory."""
+        return list(self._residency.meters.transcription.values())
+
+    def speech_meters(self) -> list[SpeechMeters]:
+        """The meters of every speaking model that was ever in memory."""
+        return list(self._residency.meters.speech.values())
+
     def loads(self) -> Mapping[str, int]:
         """How often each model was loaded."""
         return self._residency.meters.loads
@@ -141,7 +149,7 @@ class Registry:
             aliases=entry.settings.aliases,
             created=found.created if found else 0,
             memory_bytes=weights if model is not None else None,
-            context_length=context_of(owner.settings, found) if found else None,
+            context_length=_context_length(entry),
             backend=self._choice.name if model is not None else None,
             quantization=found.quantization if found else None,
             description=entry.note,
@@ -151,6 +159,7 @@ class Registry:
             pin=owner.settings.pin,
             leases=entry.leases,
             idle_seconds=time.monotonic() - entry.last_used if idle else None,
+            speech=owner.speech,
         )
 
     # Using a model
@@ -300,6 +309,14 @@ def expand(models: Mapping[str, ModelSettings]) -> dict[str, ModelSettings]:
     if not entries:
         raise LoadError("no model was named, and the built-in demo models are not installed")
     return {name: ModelSettings.model_validate(entry) for name, entry in entries.items()}
+
+
+def _context_length(entry: Entry) -> int | None:
+    """Sound has none."""
+    owner = entry.base or entry
+    if owner.checkpoint is None or entry.kind in {Kind.STT, Kind.TTS}:
+        return None
+    return context_of(owner.settings, owner.checkpoint)
 
 
 def _view(entry: Entry, model: Model) -> Model:

@@ -22,7 +22,7 @@ from mlxsrv.core.errors import (
 )
 from mlxsrv.engines.load import Surroundings, load_model
 from mlxsrv.engines.memory import MemoryBudget, size
-from mlxsrv.engines.model import Model, TextModel
+from mlxsrv.engines.model import Model, SpeechModel, TextModel, TranscriptionModel
 from mlxsrv.registry import room
 from mlxsrv.registry.attaching import attach_all, attached_bytes
 from mlxsrv.registry.entry import Entry, LoadProgress
@@ -168,6 +168,8 @@ class Residency:
         entry.report(LoadProgress("load", footprint.weights, footprint.weights))
         await attach_all(entry, model, self.memory)
         entry.model = model
+        if isinstance(model, SpeechModel):
+            entry.speech = model.speech
         self.meters.loads[entry.name] += 1
         self._resident.append(entry)
         self._note_activations()
@@ -344,5 +346,5 @@ class Residency:
         model = entry.model
         if nbytes <= self.memory.available or self.memory.held()["cache"] or model is None:
             return
-        if isinstance(model, TextModel):
+        if isinstance(model, TextModel | TranscriptionModel):
             model.engine.refuse_next(self.memory.refusal("this request's cache", nbytes))

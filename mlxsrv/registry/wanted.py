@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mlxsrv.core.kinds import TEXT_KINDS
-from mlxsrv.core.meters import EncoderMeters, TextMeters
+from mlxsrv.core.kinds import TEXT_KINDS, Kind
+from mlxsrv.core.meters import EncoderMeters, SpeechMeters, TextMeters, TranscriptionMeters
 from mlxsrv.engines.load import Wanted
 from mlxsrv.registry.entry import Entry, LoadProgress
+
+_ENCODERS = frozenset({Kind.EMBEDDING, Kind.RERANK})
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Meters:
     loads: Counter[str] = field(default_factory=Counter)
     text: dict[str, TextMeters] = field(default_factory=dict)
     encoder: dict[str, EncoderMeters] = field(default_factory=dict)
+    transcription: dict[str, TranscriptionMeters] = field(default_factory=dict)
+    speech: dict[str, SpeechMeters] = field(default_factory=dict)
 
     def of_text(self, name: str) -> TextMeters:
         return self.text.setdefault(name, TextMeters())
@@ -27,25 +31,33 @@ class Meters:
     def of_encoder(self, name: str) -> EncoderMeters:
         return self.encoder.setdefault(name, EncoderMeters())
 
+    def of_transcription(self, name: str) -> TranscriptionMeters:
+        return self.transcription.setdefault(name, TranscriptionMeters())
+
+    def of_speech(self, name: str) -> SpeechMeters:
+        return self.speech.setdefault(name, SpeechMeters())
+
 
 def wanted(entry: Entry, meters: Meters, on_short: Callable[[int], None]) -> Wanted:
     """What to load for an entry whose checkpoint and footprint are known."""
     found, footprint = entry.checkpoint, entry.footprint
     assert found is not None and footprint is not None
-    is_text = entry.kind in TEXT_KINDS
+    kind, name = entry.kind, entry.name
 
     def progress(done: int) -> None:
         entry.report(LoadProgress("load", min(done, footprint.weights), footprint.weights))
 
     return Wanted(
-        name=entry.name,
-        kind=entry.kind,
+        name=name,
+        kind=kind,
         found=found,
         own=entry.settings,
         footprint=footprint,
         adapter=entry.own_adapter,
-        text_meters=meters.of_text(entry.name) if is_text else None,
-        encoder_meters=None if is_text else meters.of_encoder(entry.name),
+        text_meters=meters.of_text(name) if kind in TEXT_KINDS else None,
+        encoder_meters=meters.of_encoder(name) if kind in _ENCODERS else None,
+        transcription_meters=meters.of_transcription(name) if kind is Kind.STT else None,
+        speech_meters=meters.of_speech(name) if kind is Kind.TTS else None,
         on_progress=progress,
         on_short=on_short,
     )

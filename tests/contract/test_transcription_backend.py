@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -268,12 +270,17 @@ def test_alignment_is_the_attention_of_transformers(
     assert_same(backend.step()[1], expected(reference, 1, [20]))
 
 
-def test_encoding_takes_a_slice_a_layer_where_layers_take_long(
-    backend: TranscriptionBackend, reference: Reference, monkeypatch: pytest.MonkeyPatch
+def test_encoding_takes_many_slices_where_layers_take_long(
+    backend: TranscriptionBackend,
+    backend_name: Backend,
+    reference: Reference,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(slices, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(f"mlxsrv.backends.{backend_name}.whisper.ROWS_AT_ONCE", 40)
     *waits, windows = backend.encode_steps([random_mel(0), random_mel(1)])
-    assert len(waits) >= 2 + 2 * 2
+    parts = -(-MOMENTS // 40)
+    assert len(waits) >= 2 * parts + 2 * 2
     assert windows is not None
     insert(backend, [1, 2], windows)
     found = feed(backend, 2)
@@ -306,6 +313,25 @@ def test_an_encoding_that_is_given_up(backend: TranscriptionBackend, reference: 
     steps.close()  # type: ignore[attr-defined]
     insert(backend, [1], [window_of(backend)])
     assert_same(feed(backend, 1)[1], expected(reference, 1))
+
+
+def test_rows_that_leave_leave_no_memory_behind(backend: TranscriptionBackend) -> None:
+    window, process = window_of(backend), psutil.Process()
+
+    def come_and_go(times: int) -> int:
+        for _ in range(times):
+            for uid in range(5):
+                backend.insert(uid, window, [260, 5])
+            feed(backend, 5)
+            backend.remove(range(5))
+        return int(process.memory_info().rss)
+
+    before = come_and_go(20)
+    gc.disable()
+    try:
+        assert come_and_go(100) - before < 20_000_000
+    finally:
+        gc.enable()
 
 
 def test_what_it_says_about_itself(backend: TranscriptionBackend, folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,15 @@ from mlxsrv.backends.base import Encoded, TranscriptionBackend
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.select import Backend
 from mlxsrv.config.settings import ApiSettings, Settings
-from mlxsrv.core.errors import GenerationFailed, InvalidRequest, Overloaded, ShuttingDown
+from mlxsrv.core.errors import (
+    GenerationFailed,
+    InsufficientMemory,
+    InvalidRequest,
+    Overloaded,
+    ShuttingDown,
+)
 from mlxsrv.core.transcription import Segment, TranscriptionRequest
+from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.model import TranscriptionModel
 from mlxsrv.engines.transcription import MOST_RUNNING
 from mlxsrv.engines.transcription_load import load_transcription
@@ -31,6 +39,9 @@ Test = Callable[["Bench"], Awaitable[None]]
 
 MOMENTS = 150
 """Of a window: three seconds, where Whisper's own have thirty."""
+
+RECORDING = 1000
+"""Bytes that a recording reserves."""
 
 ONCE = TranscriptionRequest(language="en", temperatures=(0.0,))
 
@@ -99,12 +110,23 @@ class Watched:
 
 
 class Bench:
-    """A model on a device, and the backend under it."""
+    """A model on a device, the backend under it, and the memory around it.
 
-    def __init__(self, model: TranscriptionModel, backend: Watched, device: Device) -> None:
+    `short` collects what the engine says is missing.
+    """
+
+    def __init__(
+        self, model: TranscriptionModel, backend: Watched, device: Device, memory: MemoryBudget
+    ) -> None:
         self.model = model
         self.backend = backend
         self.device = device
+        self.memory = memory
+        self.short: list[int] = []
+
+    @property
+    def held(self) -> int:
+        return self.memory.held()["cache"]
 
     async def transcribe(
         self, samples: Floats, request: TranscriptionRequest = ONCE
@@ -129,7 +151,7 @@ class Bench:
 def bench(request: pytest.FixtureRequest, folder: Path) -> Callable[..., None]:
     name: Backend = request.param
 
-    def run(test: Test, folder: Path = folder) -> None:
+    def run(test: Test, folder: Path = folder, *, limit: int = 10 * RECORDING) -> None:
         async def main() -> None:
             device = Device(at_exit=lambda: load.at_thread_exit(name))
             device.start()
@@ -138,9 +160,23 @@ def bench(request: pytest.FixtureRequest, folder: Path) -> Callable[..., None]:
                 loading = device.run("load", lambda: load.load_transcription(name, found))
                 backend = Watched(await loading)
                 settings = Settings(api=ApiSettings(max_queue=2))
-                model = await load_transcription("tiny", backend, found, settings, device)
-                await test(Bench(model, backend, device))
+                memory = MemoryBudget(limit)
+                short: list[int] = []
+                model = await load_transcription(
+                    "tiny",
+                    backend,
+                    found,
+                    settings,
+                    device,
+                    memory=memory,
+                    recording_bytes=RECORDING,
+                    on_short=short.append,
+                )
+                bench = Bench(model, backend, device, memory)
+                bench.short = short
+                await test(bench)
                 await model.close()
+                assert bench.held == 0
             finally:
                 await device.stop()
 
@@ -224,6 +260,10 @@ def test_what_was_written_is_shown_to_the_model_again(bench: Callable[..., None]
         assert prompts[1][len(prompt) + 1 : -1] == [
             token for one in segments if one.seek == 0 for token in one.tokens
         ]
+        bench.backend.prompts.clear()
+        await bench.transcribe(noise(9), replace(asked, prompt="", condition=False))
+        assert len(bench.backend.prompts) > 1
+        assert all(prompt[0] == special.start for prompt in bench.backend.prompts)
 
     bench(test)
 
@@ -299,8 +339,10 @@ def test_one_that_leaves_frees_its_place_at_once(bench: Callable[..., None]) -> 
         assert (meters.running, meters.queue_length) == (MOST_RUNNING, 1)
         for stream in (*streams, waiting):
             stream.cancel()
+        steps = len(bench.backend.steps)
         await bench.rest()
         assert bench.backend.rows == set()
+        assert len(bench.backend.steps) <= steps + 1, "it goes on only with what it is at"
 
     bench(test)
 
@@ -380,6 +422,69 @@ def test_a_row_that_always_fails_ends_alone(bench: Callable[..., None]) -> None:
             assert isinstance(one, GenerationFailed) or one == wanted
 
     bench(test)
+
+
+def test_recordings_wait_until_there_is_memory_for_them(bench: Callable[..., None]) -> None:
+    async def test(bench: Bench) -> None:
+        meters = bench.model.engine.meters
+        files = [noise(5, seed) for seed in range(4)]
+        expected = [await bench.tokens(samples) for samples in files]
+        assert (bench.held, meters.seconds) == (0, 20)
+        tasks = [asyncio.create_task(bench.tokens(samples)) for samples in files]
+        most, queued = 0, 0
+        while not all(task.done() for task in tasks):
+            most, queued = max(most, bench.held), max(queued, meters.queue_length)
+            await asyncio.sleep(0)
+        assert [task.result() for task in tasks] == expected
+        assert (most, queued) == (2 * RECORDING, 2)
+        assert set(bench.short) == {RECORDING}
+        assert meters.segments == 2 * sum(map(len, expected)) > 0
+        assert meters.generated_tokens > meters.segments
+        assert (meters.seconds, meters.running, meters.queue_length) == (40, 0, 0)
+
+    bench(test, limit=3 * RECORDING - 1)
+
+
+def test_memory_comes_back_however_a_recording_ends(bench: Callable[..., None]) -> None:
+    async def test(bench: Bench) -> None:
+        engine = bench.model.engine
+        long, waiting = (engine.submit(ONCE, lambda: blocks(noise(120))) for _ in range(2))
+        async for _ in long:
+            break
+        assert bench.held == RECORDING
+        assert (long.started, waiting.started) == (True, False)
+        waiting.cancel()
+        failing = engine.submit(ONCE, unreadable)
+        long.cancel()
+        with pytest.raises(InvalidRequest, match="no sound"):
+            await anext(aiter(failing))
+        await bench.rest()
+        assert bench.held == 0
+        assert await bench.tokens(noise(4))
+
+    bench(test, limit=RECORDING)
+
+
+def test_what_others_hold_is_waited_for_and_who_waits_can_be_refused(
+    bench: Callable[..., None],
+) -> None:
+    async def test(bench: Bench) -> None:
+        assert bench.memory.take("cache", RECORDING)
+        first, second = (bench.model.engine.submit(ONCE, lambda: blocks(noise(4))) for _ in "ab")
+        while not bench.short:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        bench.model.engine.refuse_next(bench.memory.refusal("this request's cache", RECORDING))
+        with pytest.raises(InsufficientMemory, match=r"needs 1\.0 kB .* 0 B of the budget"):
+            await anext(aiter(first))
+        bench.memory.release("cache", RECORDING)
+        assert [update async for several in second for update in several]
+        await bench.rest()
+
+    bench(test, limit=RECORDING)
+
+
+def unreadable() -> Iterator[Floats]:
+    raise InvalidRequest("no sound", param="file")
 
 
 def test_ten_minutes_take_little_memory(bench: Callable[..., None]) -> None:

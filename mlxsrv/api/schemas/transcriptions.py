@@ -82,6 +82,11 @@ class TranscriptionFields(Body):
         return ladder(self.temperature, 0 if self.temperature else TEMPERATURE_STEP)
 
     @property
+    def condition(self) -> bool:
+        """Whether the model is shown what it wrote before."""
+        return True
+
+    @property
     def words(self) -> bool:
         return "word" in self.timestamp_granularities
 
@@ -94,11 +99,17 @@ class InferenceFields(TranscriptionFields):
     """whisper.cpp's, with its defaults; what is not named here is accepted and does nothing."""
 
     translate: bool = False
+    max_context: Annotated[int, Field(ge=-1)] = -1
     temperature_inc: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = TEMPERATURE_STEP
 
     @property
     def temperatures(self) -> tuple[float, ...]:
         return ladder(self.temperature, self.temperature_inc)
+
+    @property
+    def condition(self) -> bool:
+        """Other numbers than 0 mean as much of the earlier text as the model takes."""
+        return self.max_context != 0
 
 
 def ladder(first: float, step: float) -> tuple[float, ...]:

@@ -6,13 +6,14 @@ as in transformers. Attention works on [rows, heads, tokens, head size].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlxsrv.backends.whisper_files import WhisperSizes
+from mlxsrv.backends.mlx.memory import on_cpu
+from mlxsrv.backends.whisper_files import ROWS_AT_ONCE, WhisperSizes
 
 KeysValues = tuple[mx.array, mx.array]
 Own = Callable[[int, mx.array, mx.array, mx.array], mx.array]
@@ -81,17 +82,34 @@ class AudioEncoder(nn.Module):
         ]
         self.layer_norm = nn.LayerNorm(width)
 
-    def states(self, mels: mx.array) -> Iterator[mx.array]:
-        """From windows [windows, frames, mels], layer after layer, hidden states [windows,
-        audio context, width]."""
+    def states(self, mels: mx.array) -> Generator[mx.array, None, mx.array]:
+        """Hidden states [windows, audio context, width] of windows [windows, frames, mels].
+
+        Yields what it is about to need, to be computed in turn.
+        """
         hidden = nn.gelu(self.conv2(nn.gelu(self.conv1(mels))))
         hidden = hidden + self.embed_positions.weight
+        yield hidden
         for layer in self.layers:
-            attention = layer.self_attn
-            normed = layer.self_attn_layer_norm(hidden)
-            attended = attend(attention.queries(normed), *attention.keys_values(normed))
-            hidden = layer.feed_forward(hidden + attention.out(attended))
-            yield hidden
+            hidden = yield from _rows(layer, hidden)
+        return self.layer_norm(hidden)
+
+
+def _rows(layer: Layer, hidden: mx.array) -> Generator[mx.array, None, mx.array]:
+    """One layer of the encoder, some positions at a time: of the others each needs no more than
+    their keys and values."""
+    attention = layer.self_attn
+    normed = layer.self_attn_layer_norm(hidden)
+    keys, values = attention.keys_values(normed)
+    count = hidden.shape[1]
+    step = ROWS_AT_ONCE if on_cpu() else count
+    parts = []
+    for begin in range(0, count, step):
+        own = slice(begin, begin + step)
+        attended = attend(attention.queries(normed[:, own]), keys, values)
+        parts.append(layer.feed_forward(hidden[:, own] + attention.out(attended)))
+        yield parts[-1]
+    return mx.concatenate(parts, axis=1)
 
 
 class TextDecoder(nn.Module):
@@ -130,20 +148,26 @@ class Whisper(nn.Module):
         self.encoder = AudioEncoder(sizes)
         self.decoder = TextDecoder(sizes)
 
-    def pieces(self, mels: mx.array) -> Iterator[Sound | None]:
-        """Encodes windows [windows, frames, mels] together, a layer at a time: None after each
-        but the last of a window."""
-        hidden = mels
-        for hidden in self.encoder.states(mels):
-            mx.eval(hidden)
-            yield None
-        hidden = self.encoder.layer_norm(hidden)
+    def pieces(self, mels: mx.array) -> Generator[Sound | None]:
+        """Encodes windows [windows, frames, mels] together, a layer or a part of one at a time:
+        None after each but the last of a window."""
+        hidden = yield from _computed(self.encoder.states(mels))
         for place in range(len(mels)):
             layers = []
             for layer in self.decoder.layers:
                 layers.append(_compact(layer.encoder_attn.keys_values(hidden[place : place + 1])))
                 yield None
             yield Sound(tuple(layers))
+
+
+def _computed(states: Generator[mx.array, None, mx.array]) -> Generator[None, None, mx.array]:
+    while True:
+        try:
+            mx.eval(next(states))
+        except StopIteration as end:
+            found: mx.array = end.value
+            return found
+        yield None
 
 
 def _compact(pair: KeysValues) -> KeysValues:

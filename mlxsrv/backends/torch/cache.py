@@ -108,6 +108,14 @@ class RowCache(Cache):
             for layer in self.layers:
                 layer.make_room()
 
+    def clear(self) -> None:
+        """Forgets all rows and frees their memory at once: cache and layers refer to each other,
+        so a cache that is dropped stays until Python looks for such circles."""
+        self.row_room, self.length_room = FIRST_ROWS, FIRST_LENGTH
+        for layer in self.layers:
+            layer.keys = layer.values = None
+            layer.is_initialized = False
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` places of one row over another."""
         for states in self._states():

@@ -124,7 +124,7 @@ class TorchTranscriptionBackend:
         for source, target, length in self._rows.remove(uids):
             self._cache.move(source, target, length)
         if not len(self._rows):
-            self._cache = RowCache(self.shape.layers)
+            self._cache.clear()
 
     @torch.inference_mode()
     def align(self, window: Encoded, tokens: Sequence[int]) -> Floats:
@@ -152,7 +152,7 @@ class TorchTranscriptionBackend:
 
     def reset(self) -> None:
         self._rows.clear()
-        self._cache = RowCache(self.shape.layers)
+        self._cache.clear()
 
     def close(self) -> None:
         self.reset()

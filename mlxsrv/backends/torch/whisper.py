@@ -6,7 +6,7 @@ is left to the caller. Shapes are [rows, heads, tokens, head size] throughout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import gelu, scaled_dot_product_attention
 from transformers import WhisperConfig, WhisperModel
 
-from mlxsrv.backends.whisper_files import WhisperSizes
+from mlxsrv.backends.whisper_files import ROWS_AT_ONCE, WhisperSizes
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 Own = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -61,21 +61,38 @@ class Encoder:
         self._encoder: Any = model.encoder
         self._readers = [layer.encoder_attn for layer in model.decoder.layers]
 
-    def pieces(self, mels: torch.Tensor) -> Iterator[Sound | None]:
-        """Encodes windows [windows, mels, frames] together, a layer at a time: None after each
-        but the last of a window."""
+    def pieces(self, mels: torch.Tensor) -> Generator[Sound | None]:
+        """Encodes windows [windows, mels, frames] together, a layer or a part of one at a time:
+        None after each but the last of a window."""
         encoder = self._encoder
         hidden = gelu(encoder.conv2(gelu(encoder.conv1(mels)))).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight
+        yield None
         for layer in encoder.layers:
-            hidden = layer(hidden, None)
-            yield None
+            hidden = yield from _rows(layer, hidden)
         for window in encoder.layer_norm(hidden).split(1):
             layers = []
             for reader in self._readers:
                 layers.append(_keys_values(reader, window))
                 yield None
             yield Sound(tuple(layers))
+
+
+def _rows(layer: Any, hidden: torch.Tensor) -> Generator[None, None, torch.Tensor]:
+    """One layer of the encoder, some positions at a time: of the others each needs no more than
+    their keys and values."""
+    attention = layer.self_attn
+    normed = layer.self_attn_layer_norm(hidden)
+    keys, values = _keys_values(attention, normed)
+    parts = []
+    step = ROWS_AT_ONCE if hidden.device.type == "cpu" else hidden.shape[1]
+    for given, own in zip(hidden.split(step, 1), normed.split(step, 1), strict=True):
+        queries = split_heads(attention.q_proj(own), attention.num_heads)
+        attended = scaled_dot_product_attention(queries, keys, values)
+        part = given + attention.out_proj(_join_heads(attended))
+        parts.append(part + layer.fc2(gelu(layer.fc1(layer.final_layer_norm(part)))))
+        yield None
+    return torch.cat(parts, 1)
 
 
 def _keys_values(reader: Any, window: torch.Tensor) -> KeysValues:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mlxsrv.backends.base import Encoded
 from mlxsrv.core.transcription import (
+    CANDIDATES,
     Segment,
     TranscriptionRequest,
     TranscriptionUpdate,
@@ -33,9 +34,6 @@ from mlxsrv.engines.whisper.words import split_words, timed_words, with_words
 Floats = NDArray[np.float32]
 Open = Callable[[], Iterable[Floats]]
 """Gives a recording as blocks of samples at 16 kHz."""
-
-CANDIDATES = 5
-"""Texts drawn at a temperature, of which the likeliest is taken."""
 
 ENGLISH = "en"
 

@@ -144,9 +144,10 @@ def _tokenizer_file(folder: Path, size: int) -> Path:
     demo = builtin_folder("demo-whisper")
     if size >= MULTILINGUAL_SIZE and demo is not None:
         return demo / "tokenizer.json"
+    known = "whisper-tiny" if size >= MULTILINGUAL_SIZE else "whisper-tiny.en"
     raise LoadError(
-        f"{folder.name} has no tokenizer.json: copy the one of the model it was made from "
-        "(such as openai/whisper-tiny.en) into the folder"
+        f"{folder.name} has no tokenizer.json: put the one of the model it was made from beside "
+        f"its weights, such as https://huggingface.co/openai/{known}/resolve/main/tokenizer.json"
     )
 
 

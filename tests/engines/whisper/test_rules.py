@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from transformers.generation.logits_process import (
     SuppressTokensLogitsProcessor,
     WhisperTimeStampLogitsProcessor,
@@ -48,6 +49,12 @@ def theirs() -> WhisperTimeStampLogitsProcessor:
     return WhisperTimeStampLogitsProcessor(settings_, begin_index=len(PROMPT))
 
 
+def is_tie(allowed: NDArray[np.float32]) -> bool:
+    """Whether all time stamps together are as likely as the likeliest other token."""
+    stamps = np.logaddexp.reduce(allowed[FIRST:].astype(float))
+    return abs(float(stamps) - float(allowed[:FIRST].max())) < 1e-4
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10_000), st.floats(-9, 3))
 def test_a_random_text_is_ruled_as_by_transformers(seed: int, stamps: float) -> None:
@@ -63,6 +70,8 @@ def test_a_random_text_is_ruled_as_by_transformers(seed: int, stamps: float) -> 
             scores[:, list(BLANK)] = -torch.inf
         expected = rules(ids, suppress(ids, scores))[0].numpy()
         allowed = RULES.apply(logits, written)
+        if is_tie(allowed) or is_tie(expected):  # which of the two wins is a matter of rounding
+            break
         np.testing.assert_array_equal(allowed, expected)
         token = int(allowed.argmax())
         if token == SPECIAL.end:
@@ -101,6 +110,7 @@ def test_the_same_seed_draws_the_same_text() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
 def test_a_draw_falls_where_its_point_lies(seed: int, point: float) -> None:
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxsrv.engines.whisper.fallback import Decoded, compression_ratio
@@ -52,6 +52,7 @@ def test_times_count_from_the_recordings_beginning() -> None:
     assert found.seek == 4400
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.integers(0, 99), st.integers(FIRST, FIRST + 1500)), max_size=30),
     st.integers(0, 10_000),

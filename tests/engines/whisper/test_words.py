@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from mlxsrv.core.errors import LoadError
 from mlxsrv.core.transcription import Segment
 from mlxsrv.engines.whisper.timing import median_filter, token_times, warp
 from mlxsrv.engines.whisper.vocabulary import Vocabulary, read_vocabulary
@@ -52,6 +53,7 @@ COSTS = arrays(
 )
 
 
+@settings(deadline=None)
 @given(COSTS)
 def test_the_path_is_the_cheapest_and_goes_step_by_step(costs: Floats) -> None:
     rows, columns = warp(costs)
@@ -62,6 +64,7 @@ def test_the_path_is_the_cheapest_and_goes_step_by_step(costs: Floats) -> None:
     assert costs[rows, columns].sum() == cheapest(costs)
 
 
+@settings(deadline=None)
 @given(
     arrays(
         np.float32,
@@ -125,6 +128,7 @@ WORDS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(WORDS)
 def test_signs_join_words_and_lose_nothing(texts: list[str]) -> None:
     words = [Timed(text, 1, place, place + 1) for place, text in enumerate(texts)]
@@ -195,6 +199,11 @@ def test_a_published_tokenizer_is_read(tmp_path: Path) -> None:
     large = read_vocabulary(tmp_path, 51_866)
     assert large.special.languages["yue"] == 50_358
     assert large.special.first_stamp == 50_365
+
+
+def test_an_english_model_without_a_tokenizer_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"https://huggingface\.co/openai/whisper-tiny\.en/"):
+        read_vocabulary(tmp_path, 51_864)
 
 
 def test_names_of_special_tokens_in_a_prompt_are_text(vocabulary: Vocabulary) -> None:
