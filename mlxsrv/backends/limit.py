@@ -39,6 +39,26 @@ class SentencesLimit(Protocol):
         ...
 
 
+class RecordingsLimit(Protocol):
+    """A Whisper model in this process, greedy and without a second try."""
+
+    def transcribe(self, path: str) -> tuple[float, str]:
+        """How many seconds an English recording takes, its decoding included, and its text."""
+        ...
+
+
+def load_recordings(backend: Backend, folder: Path) -> RecordingsLimit:
+    """Loads a checkpoint with mlx-whisper, which has to be installed and wants its own layout, or
+    with transformers."""
+    if backend == "mlx":
+        from mlxsrv.backends.mlx.limit_recordings import MlxRecordingsLimit
+
+        return MlxRecordingsLimit(folder)
+    from mlxsrv.backends.torch.limit_recordings import TorchRecordingsLimit
+
+    return TorchRecordingsLimit(folder)
+
+
 def load_sentences(folder: Path) -> SentencesLimit:
     """Loads a checkpoint with sentence-transformers, which has to be installed."""
     from mlxsrv.backends.torch import limit_sentences

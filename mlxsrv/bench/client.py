@@ -39,13 +39,21 @@ class Endpoint:
         root = parts.path.rstrip("/").removesuffix("/v1")
         return Endpoint(parts.hostname, parts.port or 80, model, root, api_key)
 
-    def request(self, method: str, path: str, body: bytes = b"", *, keep: bool = False) -> bytes:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        keep: bool = False,
+        content_type: str = "application/json",
+    ) -> bytes:
         """A whole HTTP request, after which the server is to close the connection or `keep` it."""
         lines = [
             f"{method} {self.root}{path} HTTP/1.1",
             f"Host: {self.host}:{self.port}",
             f"Connection: {'keep-alive' if keep else 'close'}",
-            "Content-Type: application/json",
+            f"Content-Type: {content_type}",
             f"Content-Length: {len(body)}",
         ]
         if self.api_key:

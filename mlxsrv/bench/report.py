@@ -16,7 +16,10 @@ from mlxsrv.bench.settings import Settings
 from mlxsrv.bench.stats import Spread
 
 HEAD = ("METRIC", "TARGET", "MEDIAN", "LEAST", "MOST", "OF LIMIT", "OURS / THIS")
-PACKAGES = ("mlx", "mlx-lm", "torch", "transformers", "uvicorn", "vllm-mlx", "llama-cpp-python")
+PACKAGES = (
+    *("mlx", "mlx-lm", "mlx-whisper", "torch", "transformers"),
+    *("uvicorn", "vllm-mlx", "llama-cpp-python"),
+)
 WHOLE_FROM = 100
 TENTHS_FROM = 10
 HUNDREDTHS_FROM = 0.1
@@ -95,6 +98,7 @@ def document(results: Sequence[Result], settings: Settings) -> dict[str, Any]:
             "sentences": settings.sentences,
             "cycles": settings.cycles,
             "seconds": settings.seconds,
+            "minutes": settings.minutes,
         },
         "results": [result.json() for result in results],
     }

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxsrv.backends.select import Backend
-from mlxsrv.bench import checkpoints, encoders, inprocess, sentences, servers
+from mlxsrv.bench import (
+    checkpoints,
+    encoders,
+    inprocess,
+    recordings,
+    sentences,
+    servers,
+    whispers,
+)
 from mlxsrv.bench.checkpoints import Checkpoint
 from mlxsrv.bench.metrics import Sample
 from mlxsrv.bench.recipes import Recipe
@@ -53,7 +61,8 @@ async def run(
     checkpoint = _checkpoint(name, settings.cache)
     result = Result(scenario.name, scenario.summary, checkpoint.name)
     flags = scenario.flags(checkpoint, settings) if scenario.flags else ()
-    async with _contenders(scenario, checkpoint, field, logs, result, flags) as contenders:
+    cache = settings.cache
+    async with _contenders(scenario, checkpoint, field, cache, logs, result, flags) as contenders:
         result.targets = [contender.target for contender in contenders]
         rounds = 1 if scenario.once else settings.rounds
         warm_up = 0 if scenario.once or scenario.starting else 1
@@ -97,6 +106,8 @@ def _checkpoint(name: str, cache: Path) -> Checkpoint:
         return checkpoints.ensure(name, cache)
     if name in encoders.SHAPES:
         return encoders.ensure(name, cache)
+    if name in whispers.SHAPES:
+        return whispers.ensure(name, cache)
     return checkpoints.given(Path(name))
 
 
@@ -105,6 +116,7 @@ async def _contenders(
     scenario: Scenario,
     checkpoint: Checkpoint,
     field: Field,
+    cache: Path,
     logs: Path,
     result: Result,
     flags: Sequence[str],
@@ -114,6 +126,7 @@ async def _contenders(
     try:
         _add_libraries(contenders, scenario, checkpoint, field, logs)
         _add_sentences(contenders, scenario, checkpoint, field, logs, result)
+        _add_recordings(contenders, scenario, checkpoint, field, cache, logs, result)
         for recipe in field.recipes:
             if recipe.ours or (recipe.serves == scenario.purpose and not scenario.ours_only):
                 given = flags if recipe.ours else ()
@@ -170,6 +183,32 @@ def _add_sentences(
 
     target = Target(sentences.NAME, None, "limit")
     contenders.append(Contender(target, alone, library.worker.child))
+
+
+def _add_recordings(
+    contenders: list[Contender],
+    scenario: Scenario,
+    checkpoint: Checkpoint,
+    field: Field,
+    cache: Path,
+    logs: Path,
+    result: Result,
+) -> None:
+    measure = scenario.recordings
+    if measure is None:
+        return
+    for backend in field.limits:
+        if not recordings.installed(backend):
+            name = recordings.LIBRARIES[backend]
+            result.notes.append(f"{name}: not installed; pip install 'mlxsrv[bench]'")
+            continue
+        library = recordings.launch(backend, checkpoint, cache, logs)
+
+        async def alone(turn: Round, library: recordings.Recordings = library) -> Sample:
+            return await measure(library, turn)
+
+        worker = library.worker
+        contenders.append(Contender(Target(worker.name, backend, "limit"), alone, worker.child))
 
 
 async def _add_server(

@@ -26,6 +26,7 @@ class Settings:
     sentences: int = 1000
     cycles: int = 200
     seconds: float = 120.0
+    minutes: int = 10
 
     def work(self, checkpoint: str) -> Work:
         tokens = self.max_tokens or ANSWER_TOKENS.get(checkpoint, 64)

@@ -25,6 +25,7 @@ BACKENDS = ("mlx", "torch")
 SCENARIO_NAMES = (
     *("throughput", "prefill-interference", "multi-turn", "shared-prefix", "abort"),
     *("connections", "startup", "soak", "embeddings", "adapters", "load-cycles", "turns"),
+    *("transcription", "transcription-memory", "transcription-interference", "speech"),
 )
 """Known without importing them, which would take longer than the help."""
 EVERY_PEER = "every one that is installed"
@@ -100,6 +101,9 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--seconds", type=_positive, default=120, help="that turns lasts (default: 120)"
     )
+    group.add_argument(
+        "--minutes", type=_positive, default=10, help="of sound for transcription (default: 10)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -150,6 +154,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         sentences=args.sentences,
         cycles=args.cycles,
         seconds=args.seconds,
+        minutes=args.minutes,
     )
 
 

@@ -9,9 +9,12 @@ from mlxsrv.bench.scenarios import (
     cycles,
     embeddings,
     interference,
+    listening,
     prefix,
     soak,
+    speaking,
     startup,
+    transcription,
     turns,
 )
 from mlxsrv.bench.scenarios import throughput as throughput_
@@ -32,5 +35,9 @@ SCENARIOS: dict[str, Scenario] = {
         adapters.SCENARIO,
         cycles.SCENARIO,
         turns.SCENARIO,
+        transcription.SPEED,
+        transcription.MEMORY,
+        listening.SCENARIO,
+        speaking.SCENARIO,
     )
 }

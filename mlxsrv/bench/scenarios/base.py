@@ -11,6 +11,7 @@ from mlxsrv.bench.answer import Answer
 from mlxsrv.bench.checkpoints import Checkpoint
 from mlxsrv.bench.metrics import Sample
 from mlxsrv.bench.recipes import Purpose, Recipe
+from mlxsrv.bench.recordings import Recordings
 from mlxsrv.bench.sentences import Sentences
 from mlxsrv.bench.settings import Settings
 from mlxsrv.bench.subjects import Chat, Subject, Work
@@ -40,10 +41,10 @@ class Round:
 class Scenario:
     """`running` or `starting` is given.
 
-    `running` measures a server that runs, beside it `library` what generates in process or
-    `sentences` what embeds there, and `starting` a server that it starts itself. `flags` makes
-    what the scenario needs besides its checkpoint, and gives the flags for our servers. `once`
-    runs a single round, without a warm-up.
+    `running` measures a server that runs, beside it `library` what generates in process,
+    `sentences` what embeds or `recordings` what transcribes there, and `starting` a server that
+    it starts itself. `flags` makes what the scenario needs besides its checkpoint, and gives the
+    flags for our servers. `once` runs a single round, without a warm-up.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Scenario:
     library: Callable[[Generates, Round], Awaitable[Sample]] | None = None
     starting: Callable[[Recipe, Round], Awaitable[Sample]] | None = None
     sentences: Callable[[Sentences, Round], Awaitable[Sample]] | None = None
+    recordings: Callable[[Recordings, Round], Awaitable[Sample]] | None = None
     flags: Callable[[Checkpoint, Settings], Sequence[str]] | None = None
     purpose: Purpose = "chat"
     once: bool = False
