@@ -21,8 +21,10 @@ from mlxsrv.api import (
     metrics,
     models,
     rerank,
+    speech,
     tokenize,
     transcriptions,
+    voices,
 )
 from mlxsrv.api.limits import RateLimiter
 from mlxsrv.api.middleware import wrap
@@ -45,6 +47,8 @@ ROUTERS = (
     embeddings.router,
     rerank.router,
     transcriptions.router,
+    speech.router,
+    voices.router,
     models.router,
     lora.router,
     tokenize.router,

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mlxsrv.api.schemas.answers import ErrorEnvelope, PlainError
+from mlxsrv.media.audio_coder import CODINGS
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -20,6 +21,16 @@ def responses(answer: Any, *, streams: bool = False, plain_errors: bool = False)
         success["description"] += "; with `stream`, as server-sent events"
     error = PlainError if plain_errors else ErrorEnvelope
     return {200: success, "default": {"model": error, "description": "What went wrong"}}
+
+
+def sound() -> Responses:
+    """Sound in any of the formats, or events that hold it in pieces."""
+    kinds = [coding.media_type for coding in CODINGS.values()] + ["audio/wav", "audio/pcm"]
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = dict.fromkeys(kinds, binary)
+    content["text/event-stream"] = {"schema": {"type": "string"}}
+    success = {"description": "The sound, while it is made", "content": content}
+    return {200: success, "default": {"model": ErrorEnvelope, "description": "What went wrong"}}
 
 
 def form_body(fields: type[BaseModel], *files: str) -> dict[str, Any]:

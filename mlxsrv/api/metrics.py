@@ -21,7 +21,9 @@ from mlxsrv.core.meters import (
     DeviceMeters,
     EncoderMeters,
     RequestMeters,
+    SpeechMeters,
     TextMeters,
+    TranscriptionMeters,
 )
 
 router = APIRouter(tags=["operation"])
@@ -58,7 +60,13 @@ class MetersCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._requests()
-        yield from _text(self._registry.text_meters(), self._registry.encoder_meters())
+        transcriptions = self._registry.transcription_meters()
+        speech = self._registry.speech_meters()
+        yield from _text(
+            self._registry.text_meters(), self._registry.encoder_meters(), transcriptions, speech
+        )
+        yield from _transcriptions(transcriptions)
+        yield from _speech(speech)
         yield self._slices()
         yield CounterMetricFamily(
             "mlxsrv_restarts",
@@ -111,11 +119,23 @@ class MetersCollector(Collector):
         return family
 
 
-def _text(models: Sequence[TextMeters], encoders: Sequence[EncoderMeters]) -> Iterator[Metric]:
+def _text(
+    models: Sequence[TextMeters],
+    encoders: Sequence[EncoderMeters],
+    transcriptions: Sequence[TranscriptionMeters],
+    speech: Sequence[SpeechMeters],
+) -> Iterator[Metric]:
     prompt_tokens = sum(m.prompt_tokens for m in models) + sum(e.tokens for e in encoders)
+    written = sum(t.generated_tokens for t in transcriptions)
+    queues = [m.queue_length for m in models] + [e.queue_length for e in encoders]
+    queues += [t.queue_length for t in transcriptions] + [s.queue_length for s in speech]
     for name, help_text, value in (
         ("prompt", "Prompt tokens taken in.", prompt_tokens),
-        ("generated", "Tokens generated.", sum(m.generated_tokens for m in models)),
+        (
+            "generated",
+            "Tokens generated, those of transcripts included.",
+            written + sum(m.generated_tokens for m in models),
+        ),
         ("cached", "Prompt tokens found in a cache.", sum(m.cached_tokens for m in models)),
         (
             "padding",
@@ -136,12 +156,36 @@ def _text(models: Sequence[TextMeters], encoders: Sequence[EncoderMeters]) -> It
     )
     yield GaugeMetricFamily(
         "mlxsrv_queue_length",
-        "Sequences and texts that wait for a place in a batch.",
-        value=sum(m.queue_length for m in models) + sum(e.queue_length for e in encoders),
+        "Sequences, texts and recordings that wait for their turn.",
+        value=sum(queues),
     )
     yield GaugeMetricFamily(
         "mlxsrv_running_sequences",
         "Sequences in the running batches.",
+        value=sum(m.running for m in models),
+    )
+
+
+def _transcriptions(models: Sequence[TranscriptionMeters]) -> Iterator[Metric]:
+    for name, help_text, value in (
+        ("seconds", "Seconds of sound transcribed.", sum(m.seconds for m in models)),
+        ("segments", "Segments of text found in it.", sum(m.segments for m in models)),
+    ):
+        yield CounterMetricFamily(f"mlxsrv_transcribed_{name}", help_text, value=value)
+    yield GaugeMetricFamily(
+        "mlxsrv_running_transcriptions",
+        "Recordings that are being transcribed.",
+        value=sum(m.running for m in models),
+    )
+
+
+def _speech(models: Sequence[SpeechMeters]) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "mlxsrv_spoken_seconds", "Seconds of speech made.", value=sum(m.seconds for m in models)
+    )
+    yield GaugeMetricFamily(
+        "mlxsrv_running_speech",
+        "Texts that are being spoken.",
         value=sum(m.running for m in models),
     )
 

@@ -7,7 +7,7 @@ from mlxsrv.registry import MemoryState, ModelInfo
 
 
 def model_object(info: ModelInfo) -> ModelObject:
-    return {
+    found: ModelObject = {
         "id": info.name,
         "object": "model",
         "created": info.created,
@@ -26,6 +26,10 @@ def model_object(info: ModelInfo) -> ModelObject:
         "ttl": info.ttl,
         "pin": info.pin,
     }
+    if info.speech is not None:
+        found["sample_rate"] = info.speech.sample_rate
+        found["cloning"] = info.speech.clones
+    return found
 
 
 def deleted_object(info: ModelInfo) -> ModelDeleted:

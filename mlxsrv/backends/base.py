@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlxsrv.backends.adapter import Adapter
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.encoding import TokenRow
+from mlxsrv.core.speech import Utterance, Voice
 from mlxsrv.core.text import Kept, Prefix, Sequence, TokenLogprob, TokenOut
 from mlxsrv.core.transcription import WhisperShape
 
@@ -177,6 +178,42 @@ class TranscriptionBackend(Protocol):
 
     def reset(self) -> None:
         """Takes every row out."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
+
+
+class SpeechBackend(Protocol):
+    """A model that speaks."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    @property
+    def voices(self) -> tuple[Voice, ...]: ...
+
+    @property
+    def default_voice(self) -> str:
+        """The id of one of `voices`."""
+        ...
+
+    @property
+    def clones(self) -> bool:
+        """Whether it speaks with the voice of a recording, and heeds what goes with that."""
+        ...
+
+    def synthesize(self, utterance: Utterance) -> Iterator[NDArray[np.float32]]:
+        """Mono samples in -1..1, as they are made.
+
+        One `next` is one slice, whose array is empty where no sound is ready yet. The same
+        utterance gives the same sound. Closing the iterator half way frees what it holds.
+        Raises InvalidRequest where the text can't be spoken.
+        """
         ...
 
     def close(self) -> None:

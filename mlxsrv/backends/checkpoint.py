@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ from mlxsrv.backends.generation import GenerationDefaults, eos_ids, generation_d
 from mlxsrv.backends.headers import Tensor, read_header
 from mlxsrv.backends.jsonfile import read_object, read_optional
 from mlxsrv.backends.npz import read_npz_header
-from mlxsrv.backends.recognise import architectures, kind_of
+from mlxsrv.backends.recognise import architectures, kind_of, model_type_of
 from mlxsrv.backends.weights import nested_weight_files, refuse_file, weight_files
 from mlxsrv.core.errors import CheckpointRefused, LoadError
 from mlxsrv.core.kinds import Kind
+
+ESPEAK = "espeak"
+"""The model type of espeak-ng's data."""
+ESPEAK_DATA = "phondata"
 
 _CONTEXT_KEYS = (
     "max_position_embeddings",
@@ -71,6 +75,8 @@ def read(folder: Path) -> Checkpoint:
         raise LoadError(f"no such model folder: {folder}")
     if not (folder / "config.json").exists() and (folder / "model_index.json").exists():
         return _read_pipeline(folder)
+    if (folder / ESPEAK_DATA).exists():
+        return _read_espeak(folder)
     if not (folder / "config.json").exists():
         # Where even the weights are of a kind that is refused, that is the better message.
         weight_files(folder)
@@ -92,7 +98,7 @@ def read(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         kind=kind,
-        model_type=str(config.get("model_type") or ""),
+        model_type=model_type_of(config),
         architecture=next(iter(architectures(config)), None),
         context_length=_context_length(folder, config, tokenizer, kind),
         quantization=label,
@@ -118,15 +124,32 @@ def _read_pipeline(folder: Path) -> Checkpoint:
     index = read_object(folder / "model_index.json")
     tensors = [tensor for file in nested_weight_files(folder) for tensor in read_header(file)]
     name = str(index.get("_class_name") or "")
+    return _without_text(folder, folder / "model_index.json", Kind.IMAGE, name, index, tensors)
+
+
+def _read_espeak(folder: Path) -> Checkpoint:
+    """The data of espeak-ng: rules and recordings, no tensors."""
+    found = _without_text(folder, folder / ESPEAK_DATA, Kind.TTS, ESPEAK, {}, [])
+    return replace(found, weight_bytes=(folder / ESPEAK_DATA).stat().st_size)
+
+
+def _without_text(
+    folder: Path,
+    main: Path,
+    kind: Kind,
+    name: str,
+    config: Mapping[str, Any],
+    tensors: Sequence[Tensor],
+) -> Checkpoint:
     return Checkpoint(
         folder=folder,
-        kind=Kind.IMAGE,
+        kind=kind,
         model_type=name,
         architecture=name or None,
         context_length=None,
         quantization=None,
         mlx_quantized=False,
-        dtype=_dtype(index, tensors),
+        dtype=_dtype(config, tensors),
         weight_bytes=sum(tensor.size for tensor in tensors),
         float_items=sum(tensor.items for tensor in tensors if tensor.dtype in _FLOATS),
         float_bytes=sum(tensor.size for tensor in tensors if tensor.dtype in _FLOATS),
@@ -134,7 +157,7 @@ def _read_pipeline(folder: Path) -> Checkpoint:
         defaults=GenerationDefaults(),
         eos_ids=(),
         has_chat_template=False,
-        created=int((folder / "model_index.json").stat().st_mtime),
+        created=int(main.stat().st_mtime),
     )
 
 

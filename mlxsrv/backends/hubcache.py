@@ -69,6 +69,13 @@ def find_adapter(adapter_id: str) -> Path | None:
     return next((f for f in folders if (f / "adapter_config.json").exists()), None)
 
 
+def find_tokenizer(model_id: str) -> Path | None:
+    """The folder of a model's tokenizer in the cache, be the model itself there or not."""
+    repo, revision = split_revision(model_id)
+    folders = _snapshots(repo_folder(repo), revision)
+    return next((f for f in folders if (f / "tokenizer.json").exists()), None)
+
+
 def _snapshots(root: Path, revision: str | None) -> Iterator[Path]:
     wanted = revision or DEFAULT_REVISION
     with suppress(OSError, ValueError):

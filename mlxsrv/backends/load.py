@@ -15,15 +15,19 @@ from typing import TypeVar
 from mlxsrv.backends.base import (
     EmbeddingBackend,
     RerankBackend,
+    SpeechBackend,
     TextBackend,
     TranscriptionBackend,
 )
-from mlxsrv.backends.checkpoint import Checkpoint
+from mlxsrv.backends.checkpoint import ESPEAK, Checkpoint
 from mlxsrv.backends.footprint import Footprint, estimate
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.errors import LoadError
 from mlxsrv.core.kinds import TEXT_KINDS, Kind
+
+ESPEAK_BYTES = 8_000_000
+"""While it speaks: a dictionary, and half a minute of sound."""
 
 T = TypeVar("T")
 Loading = Generator[int, None, T]
@@ -83,6 +87,24 @@ def load_transcription(backend: Backend, checkpoint: Checkpoint) -> Loading[Tran
     return torch.load_transcription(checkpoint)
 
 
+def load_speech(backend: Backend, checkpoint: Checkpoint) -> Loading[SpeechBackend]:
+    """Raises LoadError."""
+    if checkpoint.model_type == ESPEAK:
+        from mlxsrv.backends.espeak import load_espeak
+
+        yield 0
+        return load_espeak(backend, checkpoint)
+    _require_readable(backend, checkpoint)
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import speech as mlx
+
+        return (yield from mlx.load_speech(checkpoint))
+    from mlxsrv.backends.torch import speech as torch
+
+    yield 0
+    return torch.load_speech(checkpoint)
+
+
 def finished(loading: Loading[T]) -> T:
     """Runs a load to its end."""
     while True:
@@ -103,6 +125,8 @@ def _require_readable(backend: Backend, checkpoint: Checkpoint) -> None:
 
 def footprint(backend: Backend, checkpoint: Checkpoint, kind: Kind) -> Footprint:
     """What the checkpoint will take on this backend."""
+    if checkpoint.model_type == ESPEAK:
+        return Footprint(checkpoint.weight_bytes, activations=ESPEAK_BYTES)
     if backend == "mlx":
         from mlxsrv.backends.mlx import memory as mlx
 

@@ -48,7 +48,7 @@ def kind_of(
     `modules.json`). Language models that were trained to rerank or to embed look like any
     other, so there the model's name decides.
     """
-    model_type = str(config.get("model_type") or "")
+    model_type = model_type_of(config)
     heads = architectures(config)
     # The first conversions to mlx-whisper say their sizes and nothing else.
     if model_type in _STT or _ends(heads, _STT_HEADS) or "n_audio_state" in config:
@@ -68,6 +68,11 @@ def kind_of(
     if "embedding" in name.lower() if generates else _ends(heads, ("Model",)):
         return Kind.EMBEDDING
     return Kind.CHAT if has_chat_template else Kind.COMPLETION
+
+
+def model_type_of(config: Mapping[str, Any]) -> str:
+    # Kokoro's first conversions say their sizes and nothing else.
+    return str(config.get("model_type") or ("kokoro" if "istftnet" in config else ""))
 
 
 def architectures(config: Mapping[str, Any]) -> tuple[str, ...]:

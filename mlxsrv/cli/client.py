@@ -91,6 +91,18 @@ class Client:
         finally:
             connection.close()
 
+    def download(self, path: str, body: Mapping[str, Any]) -> Iterator[bytes]:
+        """The bytes of an answer as they come. Raises ServerAbsent, also where it breaks off;
+        ServerRefused."""
+        with closing(self._connect(ANSWER_SECONDS)) as connection:
+            try:
+                response = self._send(connection, "POST", path, json.dumps(body))
+                _require_ok(response)
+                while block := response.read1(BLOCK_BYTES):
+                    yield block
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise ServerAbsent(f"the answer of {self.url} broke off: {error}") from error
+
     def upload(
         self, path: str, fields: Iterable[tuple[str, str]], file: Path
     ) -> Iterator[dict[str, Any]]:

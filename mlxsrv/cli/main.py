@@ -23,6 +23,7 @@ COMMANDS = {
     "unload": "take a model out of the running server",
     "lora": "load, unload and list the running server's adapters",
     "transcribe": "write down what is said in sound and video files",
+    "say": "speak a text, into a file or aloud",
     "bench": "measure servers side by side, and the libraries alone",
     "doctor": "what mlxsrv finds on this machine, and what is missing",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mlxsrv.api.subtitles import Cue, srt, vtt
-from mlxsrv.backends import builtin
 from mlxsrv.cli import ps
-from mlxsrv.cli import run as conversations
 from mlxsrv.cli.bar import seconds_bar
-from mlxsrv.cli.client import Client, ServerAbsent
-from mlxsrv.core.errors import InvalidRequest, ModelNotFound
+from mlxsrv.cli.client import Client
+from mlxsrv.cli.finding import client_that
+from mlxsrv.core.errors import InvalidRequest
+from mlxsrv.core.kinds import Kind
 
 FORMATS = ("text", "srt", "vtt", "json")
 SUFFIXES = {"text": ".txt"}
@@ -51,32 +50,10 @@ def run(args: argparse.Namespace) -> int:
         if not file.is_file():
             raise InvalidRequest(f"no such file: {file}")
     with ExitStack() as stack:
-        client, model = _open(args, stack)
+        client, model = client_that("transcribes", args, stack, Kind.STT, TOY)
         for file in args.files:
             _write(_transcribe(client, model, file, args), file, args)
     return 0
-
-
-def _open(args: argparse.Namespace, stack: ExitStack) -> tuple[Client, str]:
-    """The running server if it has the model, else one of our own."""
-    client = ps.client_for(args)
-    if args.model is not None:
-        client, facts = conversations.client_with(args, stack, args.model)
-        return client, facts["id"]
-    try:
-        models = client.get("/v1/models")["data"]
-    except ServerAbsent:
-        if args.url is not None:
-            raise
-        models = []
-    found = next((model["id"] for model in models if model.get("type") == "stt"), None)
-    if found is not None:
-        return client, found
-    if args.url is not None or builtin.builtin_folder(TOY) is None:
-        raise ModelNotFound(f"{client.url} serves no model that transcribes: name one by --model")
-    print(f"mlxsrv: no running server transcribes: using {TOY}, a toy", file=sys.stderr)
-    client, facts = conversations.client_with(args, stack, TOY)
-    return client, facts["id"]
 
 
 @dataclass(slots=True)

@@ -122,6 +122,7 @@ class ApiSettings(Section):
     )
     files_dir: Path | None = Field(None, description="folder for /v1/files, made if missing")
     voices_dir: Path | None = Field(None, description="folder that voice_path may name files in")
+    max_speech_chars: int = Field(10_000, ge=1, description="longest text to be spoken at once")
     log_level: LogLevel = Field("info", description="how much is logged")
     drain_seconds: Seconds = Field(
         30.0, description="how long running requests may go on after SIGTERM"

@@ -45,9 +45,23 @@ class EncoderMeters:
 
 @dataclass(slots=True)
 class TranscriptionMeters:
-    """One Whisper model's counts. `segments` only grows; the others are now."""
+    """One Whisper model's counts. The counters only grow; `queue_length` and `running` are now.
 
+    `seconds` are those of the recordings, not of the clock.
+    """
+
+    seconds: float = 0.0
     segments: int = 0
+    generated_tokens: int = 0
+    queue_length: int = 0
+    running: int = 0
+
+
+@dataclass(slots=True)
+class SpeechMeters:
+    """One speaking model's counts. `seconds` of sound only grow; the others are now."""
+
+    seconds: float = 0.0
     queue_length: int = 0
     running: int = 0
 

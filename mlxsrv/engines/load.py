@@ -18,11 +18,12 @@ from mlxsrv.backends.select import Backend
 from mlxsrv.config.settings import ModelSettings, Settings
 from mlxsrv.core.errors import InvalidRequest, LoadError
 from mlxsrv.core.kinds import TEXT_KINDS, Kind
-from mlxsrv.core.meters import EncoderMeters, TextMeters
+from mlxsrv.core.meters import EncoderMeters, SpeechMeters, TextMeters, TranscriptionMeters
 from mlxsrv.engines import embedding, rerank
 from mlxsrv.engines.context import context_of
 from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.model import Model, TextModel
+from mlxsrv.engines.speech_load import load_speech
 from mlxsrv.engines.text import TextEngine
 from mlxsrv.engines.tokenizer import TextTokenizer
 from mlxsrv.engines.transcription_load import load_transcription
@@ -56,6 +57,8 @@ class Wanted:
     adapter: Path | None = None
     text_meters: TextMeters | None = None
     encoder_meters: EncoderMeters | None = None
+    transcription_meters: TranscriptionMeters | None = None
+    speech_meters: SpeechMeters | None = None
     on_progress: Callable[[int], None] | None = None
     on_short: Callable[[int], None] = lambda nbytes: None
 
@@ -90,7 +93,24 @@ async def load_model(wanted: Wanted, around: Surroundings) -> Model:
             lambda: load.load_transcription(around.backend, found),
             on_step=wanted.on_progress,
         )
-        return await load_transcription(wanted.name, listener, found, settings, device)
+        return await load_transcription(
+            wanted.name,
+            listener,
+            found,
+            settings,
+            device,
+            memory=around.memory,
+            recording_bytes=wanted.footprint.cache(0),
+            on_short=wanted.on_short,
+            meters=wanted.transcription_meters,
+        )
+    if wanted.kind is Kind.TTS:
+        speaker = await device.run(
+            "load", lambda: load.load_speech(around.backend, found), on_step=wanted.on_progress
+        )
+        return await load_speech(
+            wanted.name, speaker, wanted.own, settings, device, wanted.speech_meters
+        )
     raise LoadError(f"{wanted.name} is of type {wanted.kind}, which is not served")
 
 

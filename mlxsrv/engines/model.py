@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlxsrv.backends.base import ModelFacts
 from mlxsrv.backends.generation import GenerationDefaults
 from mlxsrv.core.errors import MlxsrvError
+from mlxsrv.core.speech import SpeechFacts
 from mlxsrv.engines.encoder import EncoderEngine
 from mlxsrv.engines.encoder_tokenizer import EncoderTokenizer
 from mlxsrv.engines.pairs import PairReader
+from mlxsrv.engines.speech import SpeechEngine
 from mlxsrv.engines.text import TextEngine
 from mlxsrv.engines.tokenizer import TextTokenizer
 from mlxsrv.engines.transcription import TranscriptionEngine
@@ -134,3 +139,23 @@ class TranscriptionModel:
     @property
     def vocab_size(self) -> int:
         return self.facts.vocab_size
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechModel:
+    """A model that speaks under its served name.
+
+    `prompt` is the voice that the configuration gives it: mono samples at its own rate.
+    """
+
+    name: str
+    engine: SpeechEngine
+    facts: ModelFacts
+    speech: SpeechFacts
+    prompt: NDArray[np.float32] | None = None
+
+    def cancel_all(self, error: MlxsrvError) -> None:
+        self.engine.cancel_all(error)
+
+    async def close(self) -> None:
+        await self.engine.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,14 +24,15 @@ THINKING = (
 class Servers:
     """A server per backend, each started when it is first asked for."""
 
-    def __init__(self, held: ExitStack, models: dict[str, ModelSettings]) -> None:
+    def __init__(self, held: ExitStack, models: dict[str, ModelSettings], **api: Any) -> None:
         self._held = held
         self._models = models
+        self._api = api
         self._running: dict[str, Server] = {}
 
     def on(self, backend: str) -> Server:
         if backend not in self._running:
-            server = self._held.enter_context(serving(backend, self._models))
+            server = self._held.enter_context(serving(backend, self._models, **self._api))
             self._running[backend] = server
         return self._running[backend]
 

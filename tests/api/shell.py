@@ -27,7 +27,13 @@ from mlxsrv.api.sse import open_stream
 from mlxsrv.backends.device import Device
 from mlxsrv.config.settings import ApiSettings, Settings
 from mlxsrv.core.errors import GenerationFailed, ModelNotFound
-from mlxsrv.core.meters import DeviceMeters, EncoderMeters, TextMeters
+from mlxsrv.core.meters import (
+    DeviceMeters,
+    EncoderMeters,
+    SpeechMeters,
+    TextMeters,
+    TranscriptionMeters,
+)
 from mlxsrv.registry import MemoryState, Registry
 
 BASE = "http://127.0.0.1:8080"
@@ -40,6 +46,8 @@ class StandInRegistry:
         self.now: Literal["loading", "ready"] = "ready"
         self.text = TextMeters()
         self.encoder = EncoderMeters()
+        self.transcription = TranscriptionMeters()
+        self.speech = SpeechMeters()
 
     def state(self) -> Literal["loading", "ready"]:
         return self.now
@@ -61,6 +69,12 @@ class StandInRegistry:
 
     def encoder_meters(self) -> Sequence[EncoderMeters]:
         return (self.encoder,)
+
+    def transcription_meters(self) -> Sequence[TranscriptionMeters]:
+        return (self.transcription,)
+
+    def speech_meters(self) -> Sequence[SpeechMeters]:
+        return (self.speech,)
 
 
 class StandInDevice:

@@ -78,6 +78,11 @@ def test_every_family_is_typed_and_described_before_anything_happened() -> None:
         "mlxsrv_inter_token_seconds": "histogram",
         "mlxsrv_queue_length": "gauge",
         "mlxsrv_running_sequences": "gauge",
+        "mlxsrv_transcribed_seconds": "counter",
+        "mlxsrv_transcribed_segments": "counter",
+        "mlxsrv_running_transcriptions": "gauge",
+        "mlxsrv_spoken_seconds": "counter",
+        "mlxsrv_running_speech": "gauge",
         "mlxsrv_slice_seconds": "histogram",
         "mlxsrv_restarts": "counter",
         "mlxsrv_memory_bytes": "gauge",
@@ -95,6 +100,11 @@ def test_the_numbers_are_those_of_the_meters() -> None:
     text.prompt_tokens, text.generated_tokens, text.queue_length, text.running = 11, 22, 3, 4
     encoder = cast(StandInRegistry, services.registry).encoder
     encoder.tokens, encoder.padding_tokens, encoder.queue_length = 7, 5, 6
+    whisper = cast(StandInRegistry, services.registry).transcription
+    whisper.seconds, whisper.segments, whisper.generated_tokens = 90.5, 3, 40
+    whisper.queue_length, whisper.running = 1, 2
+    speech = cast(StandInRegistry, services.registry).speech
+    speech.seconds, speech.queue_length, speech.running = 12.5, 5, 3
     text.time_to_first_token.observe(0.3)
     text.time_to_first_token.observe(1000)
     services.device.meters.observe("text", 0.004)
@@ -113,7 +123,15 @@ def test_the_numbers_are_those_of_the_meters() -> None:
         (name, "/v1/chat", "405"): 1,
     }
     assert samples(families["mlxsrv_prompt_tokens"]) == {("mlxsrv_prompt_tokens_total",): 18}
-    assert samples(families["mlxsrv_queue_length"]) == {("mlxsrv_queue_length",): 9}
+    assert samples(families["mlxsrv_queue_length"]) == {("mlxsrv_queue_length",): 15}
+    assert samples(families["mlxsrv_generated_tokens"]) == {("mlxsrv_generated_tokens_total",): 62}
+    for kind, value in (("seconds", 90.5), ("segments", 3)):
+        family = f"mlxsrv_transcribed_{kind}"
+        assert samples(families[family]) == {(f"{family}_total",): value}
+    running = "mlxsrv_running_transcriptions"
+    assert samples(families[running]) == {(running,): 2}
+    assert samples(families["mlxsrv_spoken_seconds"]) == {("mlxsrv_spoken_seconds_total",): 12.5}
+    assert samples(families["mlxsrv_running_speech"]) == {("mlxsrv_running_speech",): 3}
     assert samples(families["mlxsrv_running_sequences"]) == {("mlxsrv_running_sequences",): 4}
     first = samples(families["mlxsrv_time_to_first_token_seconds"])
     prefix = "mlxsrv_time_to_first_token_seconds"

@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from openai import OpenAI
 
+from mlxsrv.media.audio_encode import wav_bytes
 from tests.e2e.process import Process, serve
 
 CURL_CHAT = """curl -s http://localhost:8080/v1/chat/completions \\
@@ -53,6 +55,12 @@ CURL_ROPE_EMBEDDING = """curl -s http://127.0.0.1:8080/v1/embeddings \\
 -H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" \\
 -d '{"model":"my-embed-model","input":["hello world","second doc"]}'"""
 
+CURL_INFERENCE = """curl -s http://127.0.0.1:8082/inference \\
+-F "file=@audio.wav" \\
+-F "language=zh" \\
+-F "response_format=json"
+"""
+
 NODE = """
 const resp = await fetch("http://127.0.0.1:8080/v1/chat/completions", {
 method: "POST",
@@ -94,12 +102,17 @@ preload = false
 
 def at(server: Process, text: str) -> str:
     port = server.url.rpartition(":")[2]
-    return text.replace(":8080", f":{port}")
+    return text.replace(":8080", f":{port}").replace(":8082", f":{port}")
 
 
-def shell(server: Process, line: str, **variables: str) -> str:
+def shell(server: Process, line: str, *, folder: Path | None = None, **variables: str) -> str:
     done = subprocess.run(
-        ["bash", "-c", at(server, line)], capture_output=True, text=True, env=variables, check=True
+        ["bash", "-c", at(server, line)],
+        capture_output=True,
+        text=True,
+        env=variables,
+        check=True,
+        cwd=folder,
     )
     return done.stdout
 
@@ -184,6 +197,21 @@ def test_the_embeddings_of_the_fourth_seed(demo_on_torch: Process) -> None:
     assert {len(vector) for vector in (vec, *vectors)} == {len(vec)}
     assert sum(value * value for value in vec) == pytest.approx(1, abs=1e-5)
     assert len(vectors) == 3
+
+
+def test_the_transcription_of_the_fourth_seed(demo_on_torch: Process, tmp_path: Path) -> None:
+    hiss = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    (tmp_path / "audio.wav").write_bytes(wav_bytes(hiss, 16_000))
+    answer = json.loads(shell(demo_on_torch, CURL_INFERENCE, folder=tmp_path))
+    assert isinstance(answer["text"], str)
+    with (tmp_path / "audio.wav").open("rb") as f:
+        r = httpx.post(
+            at(demo_on_torch, "http://127.0.0.1:8082/inference"),
+            files={"file": f},
+            data={"language": "zh", "response_format": "json"},
+            timeout=60,
+        )
+    assert r.json() == answer
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")

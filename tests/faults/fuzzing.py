@@ -58,6 +58,11 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     ],
     "/v1/tokenize": [{"input": "hello"}, {"messages": MESSAGES[:2], "return_token_strings": True}],
     "/v1/detokenize": [{"tokens": [5, 6, 7], "model": "tiny"}],
+    "/v1/audio/speech": [
+        {"input": "hello", "voice": "nova", "speed": 1.5, "seed": 7, "response_format": "mp3"},
+        {"input": "hello", "voice_data": "UklGRg==", "cfg_scale": 2, "stream_format": "sse"},
+        {"input": "hello", "voice_path": "a.wav", "max_frames": 3, "diffusion_steps": 5},
+    ],
     # None names the model that is served: the good requests need it.
     "/v1/models/load": [
         {"model": "/no/where", "name": "x", "kind": "chat", "ttl": 5, "pin": True, "stream": True}
@@ -128,7 +133,7 @@ HEADERS = {
 PATHS = [
     "/v1", "/v1/", "//v1/models", "/v1/models/", "/v1/models/nobody", "/v1/models/a/b/c",
     "/v1/models/%00", "/v1/models/%ff%fe", "/v1/models/..%2f..%2fetc", "/v1/chat/completions/",
-    "/v1/messages", "/api/v1/image", "/inference", "/v1/audio/speech", "/%2e%2e/%2e%2e/",
+    "/v1/messages", "/api/v1/image", "/inference", "/%2e%2e/%2e%2e/",
     "/" + "x" * 3000, "/v1/models?limit=-1&limit=x", "/health?x=%", "/favicon.ico",
     "/v1/embeddings",
 ]  # fmt: skip

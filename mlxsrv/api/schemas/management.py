@@ -77,7 +77,8 @@ class UnloadAdapterRequest(Body):
 
 
 class ModelObject(TypedDict):
-    """OpenAI's fields, then ours. Bytes, seconds, tokens; `requests` are those in flight."""
+    """OpenAI's fields, then ours. Bytes, seconds, tokens; `requests` are those in flight. The last
+    two are of models that speak, once they have been in memory."""
 
     id: str
     object: Literal["model"]
@@ -96,6 +97,8 @@ class ModelObject(TypedDict):
     idle_seconds: float | None
     ttl: float | None
     pin: bool
+    sample_rate: NotRequired[int]
+    cloning: NotRequired[bool]
 
 
 class MemoryObject(TypedDict):
