@@ -101,6 +101,11 @@ class EmbeddingBackend(Protocol):
     @property
     def dimensions(self) -> int: ...
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows of any lengths share a batch without padding."""
+        ...
+
     def embed(self, rows: Rows[TokenRow]) -> NDArray[np.float32]:
         """Vectors [rows, dimensions], pooled as the checkpoint says, not normalised."""
         ...

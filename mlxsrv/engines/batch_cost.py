@@ -1,7 +1,7 @@
 """What a batch of padded rows costs the device, learnt from those that ran. Pure.
 
 Work is measured in tokens: a batch costs a fixed overhead, and each of its rows what a row of
-the longest one's length costs.
+the longest one's length costs, or where rows are packed what it costs itself.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ class BatchCost:
         room = max(self.overhead, seconds / self._seconds_per_token - self.overhead)
         return room / 2 if self._alike and self._observed % PROBE == 0 else room
 
-    def observe(self, rows: int, length: int, seconds: float) -> None:
-        """A batch of `rows`, padded to `length`, took so long."""
+    def observe(self, work: float, seconds: float) -> None:
+        """A batch of so much work, without the overhead, took so long."""
         self._observed += 1
-        work = rows * row_cost(length)
         if self._seconds_per_token is not None:
             expected = self._seconds_per_token * (self.overhead + work)
             seconds = min(seconds, LARGEST_SURPRISE * expected)

@@ -37,6 +37,7 @@ async def load_embedding(
         kind="embedding",
         slice_seconds=settings.engine.slice_ms / 1000,
         max_queue=settings.api.max_queue,
+        packs=backend.packs,
         meters=meters,
     )
     try:

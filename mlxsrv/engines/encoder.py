@@ -65,9 +65,11 @@ class EncoderEngine:
         kind: Literal["embedding", "rerank"],
         slice_seconds: float,
         max_queue: int,
+        packs: bool = False,
         meters: EncoderMeters | None = None,
     ) -> None:
-        """`compute` is what `backend` does with one batch; `kind` names its slices."""
+        """`compute` is what `backend` does with one batch, padded unless it `packs`; `kind` names
+        its slices."""
         self.meters = meters or EncoderMeters()
         self._device = device
         self._backend = backend
@@ -76,7 +78,7 @@ class EncoderEngine:
         self._slice_seconds = slice_seconds
         self._max_queue = max_queue
         self._uids = itertools.count()
-        self._batcher = LengthBatcher(max_tokens=TOKENS_AT_ONCE)
+        self._batcher = LengthBatcher(max_tokens=TOKENS_AT_ONCE, packs=packs)
         self._cost = BatchCost()
         self._suspects: deque[list[Row]] = deque()
         self._running: dict[int, _Running] = {}
@@ -217,12 +219,11 @@ class EncoderEngine:
         return self._batcher.next(room, self._cost.overhead)
 
     def _observe(self, rows: Sequence[Row], seconds: float) -> None:
-        longest, tokens = rows[0].length, sum(row.length for row in rows)
-        self._cost.observe(len(rows), longest, seconds)
+        self._cost.observe(self._batcher.work(rows), seconds)
         self.meters.batches += 1
         self.meters.rows += len(rows)
-        self.meters.tokens += tokens
-        self.meters.padding_tokens += len(rows) * longest - tokens
+        self.meters.tokens += sum(row.length for row in rows)
+        self.meters.padding_tokens += self._batcher.padding(rows)
 
     def _results(self, rows: Sequence[Row], values: Values) -> list[Event]:
         by_request: dict[int, list[int]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,12 +46,14 @@ class LengthBatcher:
     not had a slice's worth yet are batched among themselves.
 
     Rows of other lengths join where that saves work in all, which weighs padding against what
-    a batch costs in itself.
+    a batch costs in itself. Where rows are packed without padding all join that have room, those
+    of the request that has had the least first.
     """
 
-    def __init__(self, *, max_tokens: int) -> None:
+    def __init__(self, *, max_tokens: int, packs: bool = False) -> None:
         """`max_tokens` bounds a batch, padding included, but for a single row."""
         self._max_tokens = max_tokens
+        self._packs = packs
         self._requests: dict[int, _Request] = {}
         self._turn = 0
 
@@ -79,6 +81,10 @@ class LengthBatcher:
         itself, both as tokens; see `BatchCost`.
         """
         chosen = self._chosen()
+        if self._packs:
+            packed = self._packed(chosen, room)
+            self._take(packed)
+            return sorted(packed, reverse=True)
         rows = self._requests[chosen].rows
         near = self._near(rows[-1], self._rivals(chosen, room))
         lengths = [row.length for row in near]
@@ -87,6 +93,40 @@ class LengthBatcher:
         batch = near[start:end]
         self._take(batch)
         return batch[::-1]
+
+    def work(self, batch: Sequence[Row]) -> float:
+        """What a batch costs beyond the overhead, as tokens."""
+        if self._packs:
+            return sum(row_cost(row.length) for row in batch)
+        return len(batch) * row_cost(max(row.length for row in batch))
+
+    def padding(self, batch: Sequence[Row]) -> int:
+        """The tokens that a batch computes for nothing."""
+        if self._packs:
+            return 0
+        return sum(batch[0].length - row.length for row in batch)
+
+    def _packed(self, chosen: int, room: float) -> list[Row]:
+        """As many rows as have room, from the longest one of each request downwards."""
+        batch: list[Row] = []
+        longest = 0
+        for row in self._in_turn(chosen):
+            longest = max(longest, row.length)
+            room -= row_cost(row.length)
+            if batch and (room < 0 or (len(batch) + 1) * longest > self._max_tokens):
+                break
+            batch.append(row)
+            if len(batch) == MAX_ROWS:
+                break
+        return batch
+
+    def _in_turn(self, chosen: int) -> Iterator[Row]:
+        yield from reversed(self._requests[chosen].rows)
+        for request in sorted(self._requests.keys() - {chosen}, key=self._served):
+            yield from reversed(self._requests[request].rows)
+
+    def _served(self, request: int) -> tuple[float, int]:
+        return self._requests[request].served, request
 
     def _chosen(self) -> int:
         self._turn += 1
@@ -116,11 +156,11 @@ class LengthBatcher:
         return sorted({*found, head})
 
     def _take(self, batch: list[Row]) -> None:
-        longest = row_cost(batch[-1].length)
+        each = self.work(batch) / len(batch)
         for row in batch:
             request = self._requests[row.request]
             del request.rows[bisect_left(request.rows, row)]
-            request.served += longest
+            request.served += row_cost(row.length) if self._packs else each
             if not request.rows:
                 del self._requests[row.request]
 

@@ -37,6 +37,7 @@ class Arithmetic:
 
     facts = ModelFacts(backend="torch", vocab_size=1000, memory_bytes=0, dtype="float32")
     dimensions = 2
+    packs = False
 
     def __init__(self) -> None:
         self.batches: list[list[TokenRow]] = []

@@ -58,6 +58,37 @@ def test_every_row_runs_once_within_the_bounds(
             assert len(batch) * batch[0].length <= max_tokens
 
 
+@given(REQUESTS, st.floats(0, 5000), st.integers(1, 3000))
+def test_packed_rows_fill_the_room_and_none_is_lost(
+    requests: list[list[int]], room: float, max_tokens: int
+) -> None:
+    batcher = LengthBatcher(max_tokens=max_tokens, packs=True)
+    for number, lengths in enumerate(requests):
+        batcher.add(number, lengths)
+    batches = emptied(batcher, room, overhead=32)
+    ran = sorted((row.request, row.place) for batch in batches for row in batch)
+    assert ran == [
+        (n, place) for n, lengths in enumerate(requests) for place in range(len(lengths))
+    ]
+    for batch in batches:
+        assert batch == sorted(batch, reverse=True)
+        assert batcher.padding(batch) == 0
+        if len(batch) > 1:
+            assert batcher.work(batch) == sum(row_cost(row.length) for row in batch) <= room
+            assert len(batch) <= MAX_ROWS
+            assert len(batch) * batch[0].length <= max_tokens
+
+
+def test_a_newcomer_is_packed_before_the_rest_of_a_large_request() -> None:
+    batcher = LengthBatcher(max_tokens=100_000, packs=True)
+    batcher.add(0, [50] * 1000)
+    batcher.next(room=2000, overhead=32)
+    batcher.add(1, [7])
+    batch = batcher.next(room=2000, overhead=32)
+    assert Row(7, 1, 0) in batch
+    assert len(batch) > 30  # the large one fills what is left
+
+
 @given(REQUESTS, st.floats(100, 5000), st.floats(4, 1000))
 def test_batching_hardly_ever_costs_more_than_running_each_row_alone(
     requests: list[list[int]], room: float, overhead: float
@@ -142,7 +173,8 @@ def test_the_cost_of_a_batch_is_learnt(speed: float, overhead: float, seed: int)
     cost = BatchCost()
     for _ in range(301):
         rows, length = rng.randint(1, 40), rng.randint(4, 100)
-        cost.observe(rows, length, speed * (overhead + rows * row_cost(length)))
+        done = rows * row_cost(length)
+        cost.observe(done, speed * (overhead + done))
     assert cost.overhead == pytest.approx(overhead, rel=0.2)
     assert cost.room(5000 * speed) == pytest.approx(5000 - overhead, rel=0.2)
     assert cost.room(0) == cost.overhead
@@ -155,7 +187,7 @@ def test_batches_grow_where_a_slice_takes_long_whatever_is_in_it(length: int) ->
     batches = 0
     while batcher.requests:
         batch = batcher.next(cost.room(0.05), cost.overhead)
-        cost.observe(len(batch), length, 0.3 + 1e-5 * work(batch))
+        cost.observe(work(batch), 0.3 + 1e-5 * work(batch))
         batches += 1
     assert batches < 100
 
@@ -163,9 +195,9 @@ def test_batches_grow_where_a_slice_takes_long_whatever_is_in_it(length: int) ->
 def test_one_slow_slice_is_no_lasting_lesson() -> None:
     cost = BatchCost()
     for _ in range(50):
-        cost.observe(10, 20, 0.02)
+        cost.observe(200, 0.02)
     before = cost.room(0.05)
-    cost.observe(10, 20, 30.0)
+    cost.observe(200, 30.0)
     assert cost.room(0.05) > 0.8 * before
 
 
@@ -173,6 +205,6 @@ def test_batches_of_one_size_leave_the_overhead_alone() -> None:
     cost = BatchCost()
     guess = cost.overhead
     for _ in range(100):
-        cost.observe(1, 8, 0.001)
+        cost.observe(8, 0.001)
     assert cost.overhead == guess
     assert cost.room(0.05) > 0

@@ -21,6 +21,8 @@ from mlxsrv.core.encoding import TokenRow
 class MlxEmbeddingBackend:
     """Implements `EmbeddingBackend`; see there for the contract."""
 
+    packs = False
+
     def __init__(
         self, encoder: LoadedEncoder, heads: SentenceHeads, settings: SentenceSettings
     ) -> None:

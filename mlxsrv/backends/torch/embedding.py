@@ -11,6 +11,7 @@ from mlxsrv.backends.checkpoint import Checkpoint
 from mlxsrv.backends.encoding import Floats, pad, require_finite, token_weights
 from mlxsrv.backends.sentence import SentenceSettings, read_sentence
 from mlxsrv.backends.torch.encoder import TorchEncoder, load_model, loading_errors
+from mlxsrv.backends.torch.packing import can_pack
 from mlxsrv.backends.torch.sentence import SentenceHeads, pool
 from mlxsrv.core.encoding import TokenRow
 
@@ -23,6 +24,7 @@ class TorchEmbeddingBackend:
     ) -> None:
         self.dimensions = settings.dimensions(encoder.width)
         self.facts = encoder.facts(heads)
+        self.packs = encoder.packs
         self._encoder = encoder
         self._heads = heads
         self._pooling = settings.pooling
@@ -30,7 +32,7 @@ class TorchEmbeddingBackend:
     @torch.inference_mode()
     def embed(self, rows: Sequence[TokenRow]) -> Floats:
         batch = pad(rows)
-        hidden = self._encoder(batch).last_hidden_state
+        hidden = self._encoder.hidden_states(batch)
         weights = self._encoder.tensor(token_weights(self._pooling, batch))
         vectors = self._heads(pool(hidden, self._pooling, weights))
         return require_finite(vectors.cpu().numpy())
@@ -47,7 +49,7 @@ def load_embedding(checkpoint: Checkpoint) -> TorchEmbeddingBackend:
         # BERT's own pooler was for another task; the vectors come from the tokens.
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
-        encoder = TorchEncoder(model, checkpoint)
+        encoder = TorchEncoder(model, checkpoint, packs=can_pack(model))
         settings.dimensions(encoder.width)
         heads = SentenceHeads(settings.heads).to(model.device).eval()
         backend = TorchEmbeddingBackend(encoder, heads, settings)

@@ -23,6 +23,7 @@ from mlxsrv.backends.encoding import Batch
 from mlxsrv.backends.jsonfile import read_object
 from mlxsrv.backends.nomic import native_config
 from mlxsrv.backends.sentence import both_ways
+from mlxsrv.backends.torch import packing
 from mlxsrv.backends.torch.precision import device_name, encoder_dtype, use_threads
 from mlxsrv.core.errors import GenerationFailed, LoadError
 
@@ -33,8 +34,14 @@ ONE_THREAD_WORK = 1_000_000_000
 class TorchEncoder:
     """A transformers model over batches that are padded on the right."""
 
-    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, model: PreTrainedModel, checkpoint: Checkpoint, *, packs: bool = False
+    ) -> None:
+        """With `packs` only hidden states can be had, of rows that are not padded for it."""
         self.model = model
+        self.packs = packs
+        if packs:
+            packing.prepare(model)
         self._weight_bytes = checkpoint.weight_bytes
         # Padding behind a text changes nothing for who does not look ahead.
         self._needs_mask = not any(
@@ -58,8 +65,7 @@ class TorchEncoder:
 
     def __call__(self, batch: Batch) -> Any:
         """What the model gives for the batch; for an encoder `last_hidden_state`."""
-        alone = self._weight_bytes * batch.ids.size < ONE_THREAD_WORK
-        use_threads(1 if alone else os.cpu_count() or 1)
+        self._use_threads(batch.ids.size)
         inputs = {"input_ids": self.tensor(batch.ids)}
         real = batch.real
         if real is not None and self._needs_mask:
@@ -67,6 +73,18 @@ class TorchEncoder:
         if batch.types is not None and self._tells_texts_apart:
             inputs["token_type_ids"] = self.tensor(batch.types)
         return self.model(**inputs)
+
+    def hidden_states(self, batch: Batch) -> torch.Tensor:
+        """The last ones [rows, width, dimensions]; `packs` says whether padding costs."""
+        if not self.packs:
+            hidden: torch.Tensor = self(batch).last_hidden_state
+            return hidden
+        self._use_threads(int(batch.lengths.sum()))
+        return packing.hidden_states(self.model, batch)
+
+    def _use_threads(self, tokens: int) -> None:
+        alone = self._weight_bytes * tokens < ONE_THREAD_WORK
+        use_threads(1 if alone else os.cpu_count() or 1)
 
     def tensor(self, array: NDArray[Any]) -> torch.Tensor:
         """The array where the model is."""
