@@ -9,7 +9,7 @@ from pathlib import Path
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.collector import uncollected
 
-SPINS = "10000"
+SPINS = "20000"
 """Fractions of a millisecond, in libgomp's unit. Its default makes torch's threads wait for each
 other in a busy loop for many: where another program has one of the cores, that loop takes the
 time of the thread it waits for, and an operation two to seven times as long."""

@@ -8,6 +8,7 @@ by row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -76,12 +77,18 @@ def _attend(
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Each row sees itself. Takes [1, heads, tokens, size], gives [1, tokens, heads, size]."""
-    lengths = list(row_lengths)
-    rows = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    runs = [(length, len(list(rows))) for length, rows in groupby(row_lengths)]
+    tokens = [length * rows for length, rows in runs]
+    parts = zip(query.split(tokens, 2), key.split(tokens, 2), value.split(tokens, 2), strict=True)
     attended = [
-        scaled_dot_product_attention(q, k, v, scale=scaling).transpose(1, 2) for q, k, v in rows
+        scaled_dot_product_attention(
+            *(part.unflatten(2, (rows, -1))[0].transpose(0, 1) for part in run), scale=scaling
+        )
+        .transpose(1, 2)
+        .flatten(0, 1)
+        for (_, rows), run in zip(runs, parts, strict=True)
     ]
-    return torch.cat(attended, 1), None
+    return torch.cat(attended)[None], None
 
 
 def _no_mask(*given: Any, **named: Any) -> None:
