@@ -79,15 +79,12 @@ def _attend(
     """Each row sees itself. Takes [1, heads, tokens, size], gives [1, tokens, heads, size]."""
     runs = [(length, len(list(rows))) for length, rows in groupby(row_lengths)]
     tokens = [length * rows for length, rows in runs]
+    attended = []
     parts = zip(query.split(tokens, 2), key.split(tokens, 2), value.split(tokens, 2), strict=True)
-    attended = [
-        scaled_dot_product_attention(
-            *(part.unflatten(2, (rows, -1))[0].transpose(0, 1) for part in run), scale=scaling
-        )
-        .transpose(1, 2)
-        .flatten(0, 1)
-        for (_, rows), run in zip(runs, parts, strict=True)
-    ]
+    for (_, rows), run in zip(runs, parts, strict=True):
+        q, k, v = (part[0].unflatten(1, (rows, -1)).transpose(0, 1) for part in run)
+        seen = scaled_dot_product_attention(q, k, v, scale=scaling)
+        attended.append(seen.transpose(1, 2).flatten(0, 1))
     return torch.cat(attended)[None], None
 
 
