@@ -1,0 +1,1 @@
+"""Generator, trainer and evaluator of the tiny demo Whisper model in ``models/demo-whisper``."""
