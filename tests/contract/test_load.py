@@ -12,9 +12,9 @@ from mlxsrv.backends.select import Backend
 from mlxsrv.core.encoding import TokenRow
 
 SETTLED = 6
-CYCLES = 40
-MOST_GROWTH = 2_000_000
-"""Bytes. A leak of 80 kB a load would be 3 MB."""
+CYCLES = 30
+MOST_GROWTH = 1_500_000
+"""Bytes. A leak of 80 kB a load would be 2.4 MB."""
 
 
 @pytest.mark.slow
