@@ -98,10 +98,10 @@ def _port(text: str) -> int:
 
 
 def is_recommended(name: str) -> bool:
-    """Whether a model can be served by that short name alone."""
-    from mlxsrv.backends import manifests
+    """Whether a model can be served by that short name alone, shipped ones included."""
+    from mlxsrv.backends import builtin, manifests
 
-    return manifests.find(name) is not None
+    return name in builtin.builtin_models() or manifests.find(name) is not None
 
 
 def load_settings(
