@@ -6,10 +6,8 @@ thread whose every slice is one batch.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +20,12 @@ from mlxsrv.backends.footprint import TOKENS_AT_ONCE
 from mlxsrv.backends.load import free
 from mlxsrv.backends.pacing import IDLE_FACTOR
 from mlxsrv.core.encoding import TokenRow
-from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded
 from mlxsrv.core.meters import EncoderMeters
 from mlxsrv.engines.batch_cost import BatchCost
 from mlxsrv.engines.encoder_task import EncoderTask, Values
 from mlxsrv.engines.length_batch import LengthBatcher, Row
+from mlxsrv.engines.waking import WakingJob
 
 MAX_WAITING_TOKENS = 4_000_000
 """Each takes some forty bytes of memory while it waits."""
@@ -84,8 +83,13 @@ class EncoderEngine:
         self._running: dict[int, _Running] = {}
         self._inbox = _Inbox()
         self._tasks: set[EncoderTask] = set()
-        self._idle = threading.Lock()
-        self._active = False
+        self._job = WakingJob(
+            device,
+            kind,
+            self._run,
+            on_item=self._deliver,
+            on_failure=self._failed,
+        )
 
     # On the event loop's thread
 
@@ -98,7 +102,7 @@ class EncoderEngine:
         self._require_room(task)
         self._tasks.add(task)
         self._inbox.submitted.append(task)
-        self._wake()
+        self._job.wake()
         return task
 
     def _require_room(self, task: EncoderTask) -> None:
@@ -114,8 +118,7 @@ class EncoderEngine:
     def _cancel(self, task: EncoderTask) -> None:
         self._tasks.discard(task)
         self._inbox.cancelled.append(task)
-        with contextlib.suppress(DeviceDead):  # then there is nothing left to free
-            self._wake()
+        self._job.wake_if_alive()
 
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
@@ -127,17 +130,6 @@ class EncoderEngine:
         """Frees the model, which no request uses any more."""
         await self._device.call(self._close, kind="unload")
 
-    def _wake(self) -> None:
-        with self._idle:
-            if self._active:
-                return
-            self._active = True
-        try:
-            self._device.submit(self._kind, self._run, on_item=self._deliver, on_end=self._ended)
-        except MlxsrvError as error:
-            self._ended(error)
-            raise
-
     def _deliver(self, events: list[Event]) -> None:
         for task, places, outcome in events:
             if isinstance(outcome, Exception):
@@ -147,11 +139,8 @@ class EncoderEngine:
             if task.ended:
                 self._tasks.discard(task)
 
-    def _ended(self, error: BaseException | None) -> None:
-        """The job has ended; with an error, so have all requests."""
-        if error is None:
-            return
-        self._active = False
+    def _failed(self, error: BaseException) -> None:
+        """With the job all requests have ended."""
         self._inbox = _Inbox()
         for task in self._tasks:
             task.fail(error)
@@ -173,10 +162,8 @@ class EncoderEngine:
             if self._running:
                 yield self._slice()
                 continue
-            with self._idle:
-                if not (self._inbox.submitted or self._inbox.cancelled):
-                    self._active = False
-                    return
+            if self._job.rests(lambda: not (self._inbox.submitted or self._inbox.cancelled)):
+                return
 
     def _take_in(self) -> None:
         while self._inbox.submitted:

@@ -7,9 +7,7 @@ whose reader has the least left to hear: so a newcomer waits for a sentence, not
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -20,11 +18,12 @@ from numpy.typing import NDArray
 from mlxsrv.backends.base import SpeechBackend
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.load import free
-from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded
 from mlxsrv.core.meters import SpeechMeters
 from mlxsrv.core.speech import SpeechRequest
 from mlxsrv.engines.speech_stream import SpeechStream
 from mlxsrv.engines.spoken import spoken
+from mlxsrv.engines.waking import WakingJob
 
 AHEAD_SECONDS = 10.0
 """Of sound that waits for its reader, after which no further piece is begun for it."""
@@ -77,8 +76,13 @@ class SpeechEngine:
         self._most_ahead = round(AHEAD_SECONDS * backend.sample_rate)
         self._streams: set[SpeechStream] = set()
         self._inbox = _Inbox()
-        self._idle = threading.Lock()
-        self._active = False
+        self._job = WakingJob(
+            device,
+            "speech",
+            self._run,
+            on_item=self._deliver,
+            on_failure=self._failed,
+        )
         # Of the device thread
         self._running: dict[SpeechStream, _Running] = {}
         self._speaking: _Running | None = None
@@ -95,7 +99,7 @@ class SpeechEngine:
         stream = SpeechStream(self._cancel, self._taken)
         self._streams.add(stream)
         self._inbox.submitted.append(_Running(stream, spoken(self._backend, request)))
-        self._wake()
+        self._job.wake()
         return stream
 
     def _cancel(self, stream: SpeechStream) -> None:
@@ -105,8 +109,7 @@ class SpeechEngine:
 
     def _taken(self) -> None:
         """A reader has room again, or is gone."""
-        with contextlib.suppress(DeviceDead):  # then all have been told
-            self._wake()
+        self._job.wake_if_alive()
 
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
@@ -118,17 +121,6 @@ class SpeechEngine:
         """Frees the model, which no request uses any more."""
         await self._device.call(self._close, kind="unload")
 
-    def _wake(self) -> None:
-        with self._idle:
-            if self._active:
-                return
-            self._active = True
-        try:
-            self._device.submit("speech", self._run, on_item=self._deliver, on_end=self._ended)
-        except MlxsrvError as error:
-            self._ended(error)
-            raise
-
     def _deliver(self, events: list[Event]) -> None:
         for stream, event in events:
             if isinstance(event, np.ndarray):
@@ -137,11 +129,8 @@ class SpeechEngine:
                 stream.end(event)
                 self._streams.discard(stream)
 
-    def _ended(self, error: BaseException | None) -> None:
-        """The job has ended; with an error, so have all requests."""
-        if error is None:
-            return
-        self._active = False
+    def _failed(self, error: BaseException) -> None:
+        """With the job all requests have ended."""
         self._inbox = _Inbox()
         for stream in self._streams:
             stream.end(error)
@@ -164,10 +153,8 @@ class SpeechEngine:
             if running is not None:
                 yield self._slice(running)
                 continue
-            with self._idle:
-                if not self._inbox and self._next() is None:
-                    self._active = False
-                    return
+            if self._job.rests(lambda: not self._inbox and self._next() is None):
+                return
 
     def _take_in(self) -> None:
         inbox = self._inbox

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,6 +34,7 @@ from mlxsrv.engines.mailbox import Mailbox
 from mlxsrv.engines.memory import MemoryBudget, size
 from mlxsrv.engines.prefix_cache import PrefixCache
 from mlxsrv.engines.scheduler import Scheduler
+from mlxsrv.engines.waking import WakingJob
 
 DEVICE_WEIGHT = 4.0
 """Text goes first: it gets four times the device of any other kind of work."""
@@ -142,8 +142,15 @@ class TextEngine:
         self._sequences: dict[int, _Running] = {}
         self._inbox = _Inbox()
         self._streams: set[TextStream] = set()
-        self._idle = threading.Lock()
-        self._active = False
+        self._job = WakingJob(
+            device,
+            "text",
+            self._run,
+            on_item=self._deliver,
+            on_failure=self._failed,
+            weight=DEVICE_WEIGHT,
+            can_wait=_can_wait,
+        )
         self._blocked = False
         self._leave_memory = (memory.on_release(self._retry), memory.on_reclaim(self._reclaim))
 
@@ -162,7 +169,7 @@ class TextEngine:
         self._require_possible(sequences)
         self._streams.add(stream)
         self._inbox.submitted.append((stream, sequences))
-        self._wake()
+        self._job.wake()
         return stream
 
     def _require_possible(self, sequences: list[_Running]) -> None:
@@ -213,7 +220,7 @@ class TextEngine:
     def _cancel(self, stream: TextStream) -> None:
         self._streams.discard(stream)
         self._inbox.cancelled.append(stream)
-        self._wake()
+        self._job.wake()
 
     def refuse_next(self, error: MlxsrvError) -> None:
         """Ends the request that has waited longest for its turn with `error`."""
@@ -256,26 +263,7 @@ class TextEngine:
     def _retry(self) -> None:
         """Memory was given back, on whatever thread: those that wait for some try again."""
         if self._sequences:
-            with contextlib.suppress(DeviceDead):
-                self._wake()
-
-    def _wake(self) -> None:
-        with self._idle:
-            if self._active:
-                return
-            self._active = True
-        try:
-            self._device.submit(
-                "text",
-                self._run,
-                on_item=self._deliver,
-                on_end=self._ended,
-                weight=DEVICE_WEIGHT,
-                can_wait=_can_wait,
-            )
-        except MlxsrvError as error:
-            self._ended(error)
-            raise
+            self._job.wake_if_alive()
 
     def _deliver(self, events: list[Event]) -> None:
         for stream, event in events:
@@ -291,11 +279,8 @@ class TextEngine:
             if stream.live <= 0:
                 self._streams.discard(stream)
 
-    def _ended(self, error: BaseException | None) -> None:
-        """The job has ended; with an error, so have all requests."""
-        if error is None:
-            return
-        self._active = False
+    def _failed(self, error: BaseException) -> None:
+        """With the job all requests have ended."""
         self._inbox = _Inbox()
         for stream in self._streams:
             stream.live = 0
@@ -319,10 +304,10 @@ class TextEngine:
                 yield self._step()
                 if self._scheduler.running:
                     continue
-            with self._idle:
-                if not (self._inbox.submitted or self._inbox.cancelled) and self._may_rest():
-                    self._active = False
-                    return
+            if self._job.rests(
+                lambda: not (self._inbox.submitted or self._inbox.cancelled) and self._may_rest()
+            ):
+                return
 
     def _may_rest(self) -> bool:
         """Whether nothing can be done until a request comes or memory is given back."""

@@ -7,10 +7,8 @@ needs no device runs on a small pool of threads.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +18,14 @@ from typing import Any
 from mlxsrv.backends.base import Encoded, TranscriptionBackend
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.load import free
-from mlxsrv.core.errors import DeviceDead, GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded
 from mlxsrv.core.meters import TranscriptionMeters
 from mlxsrv.core.transcription import TranscriptionRequest, TranscriptionUpdate
 from mlxsrv.engines.cache_room import CacheRoom
 from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.scheduler import Scheduler
 from mlxsrv.engines.transcription_stream import TranscriptionStream
+from mlxsrv.engines.waking import WakingJob
 from mlxsrv.engines.whisper.transcript import (
     Align,
     Ask,
@@ -111,8 +110,13 @@ class TranscriptionEngine:
         self._max_queue = max_queue
         self._streams: dict[TranscriptionStream, None] = {}
         self._inbox = _Inbox()
-        self._idle = threading.Lock()
-        self._active = False
+        self._job = WakingJob(
+            device,
+            "transcription",
+            self._run,
+            on_item=self._deliver,
+            on_failure=self._failed,
+        )
         self._uids = itertools.count()
         self._leave_memory = memory.on_release(self._retry)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transcription")
@@ -142,14 +146,13 @@ class TranscriptionEngine:
         self._streams[stream] = None
         steps = transcribe(request, self._whisper, open_audio)
         self._inbox.submitted.append(_Running(next(self._uids), stream, steps))
-        self._wake()
+        self._job.wake()
         return stream
 
     def _cancel(self, stream: TranscriptionStream) -> None:
         self._streams.pop(stream, None)
         self._inbox.cancelled.append(stream)
-        with contextlib.suppress(DeviceDead):  # then there is nothing left to free
-            self._wake()
+        self._job.wake_if_alive()
 
     def refuse_next(self, error: MlxsrvError) -> None:
         """Ends the request that has waited longest for its turn with `error`."""
@@ -171,22 +174,7 @@ class TranscriptionEngine:
     def _retry(self) -> None:
         """Memory was given back, on whatever thread: those that wait for some try again."""
         if self._waiting:
-            with contextlib.suppress(DeviceDead):
-                self._wake()
-
-    def _wake(self) -> None:
-        """May be called from any thread."""
-        with self._idle:
-            if self._active:
-                return
-            self._active = True
-        try:
-            self._device.submit(
-                "transcription", self._run, on_item=self._deliver, on_end=self._ended
-            )
-        except MlxsrvError as error:
-            self._ended(error)
-            raise
+            self._job.wake_if_alive()
 
     def _deliver(self, events: list[Event]) -> None:
         for stream, event in events:
@@ -196,11 +184,8 @@ class TranscriptionEngine:
                 stream.end(event)
                 self._streams.pop(stream, None)
 
-    def _ended(self, error: BaseException | None) -> None:
-        """The job has ended; with an error, so have all requests."""
-        if error is None:
-            return
-        self._active = False
+    def _failed(self, error: BaseException) -> None:
+        """With the job all requests have ended."""
         self._inbox = _Inbox()
         for stream in self._streams:
             stream.end(error)
@@ -227,10 +212,8 @@ class TranscriptionEngine:
                 events, self._events = self._events, []
                 yield events
                 continue
-            with self._idle:
-                if not self._inbox and self._may_rest():
-                    self._active = False
-                    return
+            if self._job.rests(lambda: not self._inbox and self._may_rest()):
+                return
 
     def _may_rest(self) -> bool:
         """Whether those that wait for a turn can't have it until something else happens."""
@@ -317,8 +300,7 @@ class TranscriptionEngine:
     def _worked(self, running: _Running) -> None:
         """On a thread of the pool, or wherever the work was cancelled."""
         self._inbox.worked.append(running)
-        with contextlib.suppress(DeviceDead):
-            self._wake()
+        self._job.wake_if_alive()
 
     def _take_work(self, running: _Running) -> None:
         work = running.work
