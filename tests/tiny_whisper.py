@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from mlxsrv.bench.whispers import OPENAI_NAMES, OPENAI_SIZES
+
 WIDTH = 64
 ALIGNMENT_HEADS = ((1, 0), (0, 1), (1, 1))
 SPECIAL = ("<|endoftext|>", "<|startoftranscript|>")
@@ -155,51 +157,18 @@ def write_tokenizer(folder: Path, languages: int | None) -> dict[str, int]:
     return ids
 
 
-_OPENAI_SIZES = {
-    "n_mels": "num_mel_bins",
-    "n_audio_ctx": "max_source_positions",
-    "n_audio_state": "d_model",
-    "n_audio_head": "encoder_attention_heads",
-    "n_audio_layer": "encoder_layers",
-    "n_vocab": "vocab_size",
-    "n_text_ctx": "max_target_positions",
-    "n_text_state": "d_model",
-    "n_text_head": "decoder_attention_heads",
-    "n_text_layer": "decoder_layers",
-}
-_OPENAI_NAMES = (
-    ("model.", ""),
-    ("layers.", "blocks."),
-    ("self_attn_layer_norm", "attn_ln"),
-    ("encoder_attn_layer_norm", "cross_attn_ln"),
-    ("final_layer_norm", "mlp_ln"),
-    ("encoder.layer_norm", "encoder.ln_post"),
-    ("decoder.layer_norm", "decoder.ln"),
-    ("self_attn", "attn"),
-    ("encoder_attn", "cross_attn"),
-    ("q_proj", "query"),
-    ("k_proj", "key"),
-    ("v_proj", "value"),
-    ("out_proj", "out"),
-    ("fc1", "mlp1"),
-    ("fc2", "mlp2"),
-    ("decoder.embed_tokens", "decoder.token_embedding"),
-    ("decoder.embed_positions.weight", "decoder.positional_embedding"),
-)
-
-
 def as_mlx_whisper(source: Path, folder: Path, *, packed: bool = False) -> Path:
     """The same model as mlx-whisper's conversions write it: no tokenizer, no encoder positions,
     the alignment heads among the tensors; `packed` as weights.npz."""
     folder.mkdir(parents=True)
     config = json.loads((source / "config.json").read_text())
-    sizes: dict[str, Any] = {new: config[old] for new, old in _OPENAI_SIZES.items()}
+    sizes: dict[str, Any] = {new: config[old] for new, old in OPENAI_SIZES.items()}
     (folder / "config.json").write_text(json.dumps(sizes | {"model_type": "whisper"}))
     tensors = {"alignment_heads": torch.tensor(ALIGNMENT_HEADS, dtype=torch.int32)}
     for name, tensor in load_file(source / "model.safetensors").items():
         if name in {"model.encoder.embed_positions.weight", "proj_out.weight"}:
             continue
-        ours = reduce(lambda known, pair: known.replace(*pair), _OPENAI_NAMES, name)
+        ours = reduce(lambda known, pair: known.replace(*pair), OPENAI_NAMES, name)
         turned = ".conv" in name and tensor.ndim == 3
         tensors[ours] = tensor.transpose(1, 2).contiguous() if turned else tensor
     if packed:

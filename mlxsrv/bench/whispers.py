@@ -190,7 +190,7 @@ def _steer(tensors: Weights, shape: Shape, spoken: Sequence[int]) -> None:
     positions[OPENING + WORDS :, 0] = -CHANNEL
 
 
-_SIZES = {
+OPENAI_SIZES = {
     "n_mels": "num_mel_bins",
     "n_audio_ctx": "max_source_positions",
     "n_audio_state": "d_model",
@@ -202,7 +202,9 @@ _SIZES = {
     "n_text_head": "decoder_attention_heads",
     "n_text_layer": "decoder_layers",
 }
-_NAMES = (
+"""The sizes in OpenAI's configurations, which mlx-whisper has too, by transformers' names."""
+
+OPENAI_NAMES = (
     ("model.", ""),
     ("layers.", "blocks."),
     ("self_attn_layer_norm", "attn_ln"),
@@ -228,12 +230,12 @@ def convert(source: Path, folder: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    sizes = {theirs: settings[ours] for theirs, ours in _SIZES.items()}
+    sizes = {theirs: settings[ours] for theirs, ours in OPENAI_SIZES.items()}
     (folder / "config.json").write_text(json.dumps(sizes), encoding="utf-8")
     tensors: Weights = {}
     for name, tensor in load_file(source / "model.safetensors").items():
         if name not in {"model.encoder.embed_positions.weight", "proj_out.weight"}:
-            theirs = reduce(lambda known, pair: known.replace(*pair), _NAMES, name)
+            theirs = reduce(lambda known, pair: known.replace(*pair), OPENAI_NAMES, name)
             turned = ".conv" in name and tensor.ndim == 3
             tensors[theirs] = tensor.transpose(0, 2, 1).copy() if turned else tensor
     save_file(tensors, folder / "weights.safetensors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,38 @@ class Model(Protocol):
         ...
 
 
+class Engine(Protocol):
+    """What all engines have in common."""
+
+    def cancel_all(self, error: MlxsrvError) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+E = TypeVar("E", bound=Engine)
+
+
 @dataclass(frozen=True, slots=True)
-class TextModel:
+class _Served(Generic[E]):
+    """Implements `Model`; see there."""
+
+    name: str
+    engine: E
+    facts: ModelFacts
+
+    def cancel_all(self, error: MlxsrvError) -> None:
+        self.engine.cancel_all(error)
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    @property
+    def vocab_size(self) -> int:
+        return self.facts.vocab_size
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel(_Served[TextEngine]):
     """A text model under its served name. `context_length` bounds prompt plus answer.
 
     `defaults` is what holds for sampling where a request is silent: the configuration's
@@ -50,27 +80,14 @@ class TextModel:
     answers with, if any.
     """
 
-    name: str
-    engine: TextEngine
     tokenizer: TextTokenizer
     context_length: int
-    facts: ModelFacts
     defaults: GenerationDefaults
     adapter: str | None = None
 
-    def cancel_all(self, error: MlxsrvError) -> None:
-        self.engine.cancel_all(error)
-
-    async def close(self) -> None:
-        await self.engine.close()
-
-    @property
-    def vocab_size(self) -> int:
-        return self.facts.vocab_size
-
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingModel:
+class EmbeddingModel(_Served[EncoderEngine]):
     """An embedding model under its served name. `context_length` bounds one input.
 
     Its vectors have `dimensions` numbers; an answer has `default_dimensions` unless the request
@@ -78,84 +95,36 @@ class EmbeddingModel:
     `pool_prompt` their tokens do not count in the vector.
     """
 
-    name: str
-    engine: EncoderEngine
     tokenizer: EncoderTokenizer
     context_length: int
-    facts: ModelFacts
     dimensions: int
     default_dimensions: int
     prompts: Mapping[str, str]
     default_prompt: str | None
     pool_prompt: bool
 
-    def cancel_all(self, error: MlxsrvError) -> None:
-        self.engine.cancel_all(error)
-
-    async def close(self) -> None:
-        await self.engine.close()
-
-    @property
-    def vocab_size(self) -> int:
-        return self.facts.vocab_size
-
 
 @dataclass(frozen=True, slots=True)
-class RerankModel:
+class RerankModel(_Served[EncoderEngine]):
     """A reranker under its served name. `context_length` bounds query and document together."""
 
-    name: str
-    engine: EncoderEngine
     reader: PairReader
     context_length: int
-    facts: ModelFacts
-
-    def cancel_all(self, error: MlxsrvError) -> None:
-        self.engine.cancel_all(error)
-
-    async def close(self) -> None:
-        await self.engine.close()
-
-    @property
-    def vocab_size(self) -> int:
-        return self.facts.vocab_size
 
 
 @dataclass(frozen=True, slots=True)
-class TranscriptionModel:
+class TranscriptionModel(_Served[TranscriptionEngine]):
     """A Whisper model under its served name."""
 
-    name: str
-    engine: TranscriptionEngine
     whisper: Whisper
-    facts: ModelFacts
-
-    def cancel_all(self, error: MlxsrvError) -> None:
-        self.engine.cancel_all(error)
-
-    async def close(self) -> None:
-        await self.engine.close()
-
-    @property
-    def vocab_size(self) -> int:
-        return self.facts.vocab_size
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechModel:
+class SpeechModel(_Served[SpeechEngine]):
     """A model that speaks under its served name.
 
     `prompt` is the voice that the configuration gives it: mono samples at its own rate.
     """
 
-    name: str
-    engine: SpeechEngine
-    facts: ModelFacts
     speech: SpeechFacts
     prompt: NDArray[np.float32] | None = None
-
-    def cancel_all(self, error: MlxsrvError) -> None:
-        self.engine.cancel_all(error)
-
-    async def close(self) -> None:
-        await self.engine.close()

@@ -54,7 +54,7 @@ async def load_transcription(
         on_short=on_short,
         meters=meters,
     )
-    return TranscriptionModel(name, engine, whisper, backend.facts)
+    return TranscriptionModel(name, engine, backend.facts, whisper)
 
 
 def _free(backend: TranscriptionBackend) -> None:
