@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlxsrv.backends.adapter import Adapter
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.encoding import TokenRow
+from mlxsrv.core.image import Drawing, DrawingStep, ImageFacts
 from mlxsrv.core.speech import Utterance, Voice
 from mlxsrv.core.text import Kept, Prefix, Sequence, TokenLogprob, TokenOut
 from mlxsrv.core.transcription import WhisperShape
@@ -219,6 +220,46 @@ class SpeechBackend(Protocol):
         utterance gives the same sound. Closing the iterator half way frees what it holds.
         Raises InvalidRequest where the text can't be spoken.
         """
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
+
+
+class ImageBackend(Protocol):
+    """A model that makes pictures."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    @property
+    def image(self) -> ImageFacts: ...
+
+    def working_bytes(self, drawing: Drawing) -> int:
+        """About what a picture takes at most while it is made, beside the model."""
+        ...
+
+    def draw(self, drawing: Drawing) -> Iterator[DrawingStep | None]:
+        """Makes a picture.
+
+        One `next` is one slice: None where it only did a part of what a step takes, the prompt's
+        encoding and the picture's decoding among them. Several drawings may be under way in
+        turns. The same drawing gives the same pixels, whatever else runs. Closing the iterator
+        half way frees what it holds. Raises InvalidRequest where the model can't do what is
+        asked.
+        """
+        ...
+
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Makes a LoRA adapter known, beside the others; drawings that name it use it.
+
+        Nothing changes where it does not fit the model. Raises InvalidRequest.
+        """
+        ...
+
+    def remove_adapter(self, name: str) -> None:
+        """Forgets an adapter, which no drawing uses."""
         ...
 
     def close(self) -> None:

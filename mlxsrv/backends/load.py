@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from mlxsrv.backends.base import (
     EmbeddingBackend,
+    ImageBackend,
     RerankBackend,
     SpeechBackend,
     TextBackend,
@@ -21,6 +22,7 @@ from mlxsrv.backends.base import (
 )
 from mlxsrv.backends.checkpoint import ESPEAK, Checkpoint
 from mlxsrv.backends.footprint import Footprint, estimate
+from mlxsrv.backends.image_options import ImageOptions
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
 from mlxsrv.core.errors import LoadError
@@ -103,6 +105,20 @@ def load_speech(backend: Backend, checkpoint: Checkpoint) -> Loading[SpeechBacke
 
     yield 0
     return torch.load_speech(checkpoint)
+
+
+def load_image(
+    backend: Backend, checkpoint: Checkpoint, options: ImageOptions
+) -> Loading[ImageBackend]:
+    """Raises LoadError."""
+    _require_readable(backend, checkpoint)
+    if backend == "mlx":
+        from mlxsrv.backends.mlx import image as mlx
+
+        return (yield from mlx.load_image(checkpoint, options))
+    from mlxsrv.backends.torch import image as torch
+
+    return (yield from torch.load_image(checkpoint, options))
 
 
 def finished(loading: Loading[T]) -> T:

@@ -21,5 +21,11 @@ class Kind(StrEnum):
 TEXT_KINDS = frozenset({Kind.CHAT, Kind.COMPLETION, Kind.VISION})
 """Kinds that answer chat and completion requests."""
 
-SERVED_KINDS = TEXT_KINDS | {Kind.EMBEDDING, Kind.RERANK, Kind.STT, Kind.TTS}
+SERVED_KINDS = TEXT_KINDS | {
+    Kind.EMBEDDING,
+    Kind.RERANK,
+    Kind.STT,
+    Kind.TTS,
+    Kind.IMAGE,
+}
 """Kinds that this version has routes for; vision models answer text."""
