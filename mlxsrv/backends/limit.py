@@ -64,3 +64,26 @@ def load_sentences(folder: Path) -> SentencesLimit:
     from mlxsrv.backends.torch import limit_sentences
 
     return limit_sentences.SentencesLimit(folder)
+
+
+class PicturesLimit(Protocol):
+    """An image model in this process."""
+
+    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, int]:
+        """How many seconds a square picture takes, as PNG, and a checksum of its pixels."""
+        ...
+
+
+def load_pictures(backend: Backend, folder: Path) -> PicturesLimit:
+    """Loads a FLUX.1 checkpoint: with diffusers on torch, with our own code on MLX, for which
+    there is no library."""
+    if backend == "mlx":
+        from mlxsrv.backends import checkpoint, load
+        from mlxsrv.backends.image_options import ImageOptions
+        from mlxsrv.backends.limit_pictures import BackendAlone
+
+        loading = load.load_image(backend, checkpoint.read(folder), ImageOptions())
+        return BackendAlone(load.finished(loading))
+    from mlxsrv.backends.torch.limit_pictures import TorchPicturesLimit
+
+    return TorchPicturesLimit(folder)

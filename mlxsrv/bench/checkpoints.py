@@ -36,6 +36,9 @@ CHANNEL = 4.0
 IMPOSSIBLE = -1e4
 SIBLING_SEED = 1
 
+BUILT_IN = (DEMO, f"{DEMO}-image")
+"""Models of the product that can be measured; the first stands for the one that chats."""
+
 CHAT_TEMPLATE = (
     "{% for m in messages %}"
     "{% if m.role == 'user' %}<|user|>{% elif m.role == 'assistant' %}<|assistant|>"
@@ -132,11 +135,11 @@ def given(folder: Path) -> Checkpoint:
     return Checkpoint(found.folder.name, found.folder, words_known, found.weight_bytes)
 
 
-def demo() -> Checkpoint:
-    """The built-in chat model. Raises ConfigError where it is not installed."""
-    folder = builtin_folder(DEMO)
+def built_in(name: str) -> Checkpoint:
+    """One of `BUILT_IN`. Raises ConfigError where it is not installed."""
+    folder = builtin_folder(name)
     if folder is None:
-        raise ConfigError("the built-in demo model is not installed")
+        raise ConfigError(f"the built-in model {name} is not installed")
     return given(folder)
 
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlxsrv.backends.select import Backend
-from mlxsrv.bench import (
-    checkpoints,
-    encoders,
-    inprocess,
-    recordings,
-    sentences,
-    servers,
-    whispers,
-)
+from mlxsrv.bench import checkpoints, encoders, servers, whispers
 from mlxsrv.bench.checkpoints import Checkpoint
+from mlxsrv.bench.libraries import Library, libraries
 from mlxsrv.bench.metrics import Sample
 from mlxsrv.bench.recipes import Recipe
 from mlxsrv.bench.results import Result, Role, Target
@@ -100,8 +93,8 @@ async def _turn(contender: Contender, turn: Round) -> Sample:
 
 
 def _checkpoint(name: str, cache: Path) -> Checkpoint:
-    if name == "demo":
-        return checkpoints.demo()
+    if name in checkpoints.BUILT_IN:
+        return checkpoints.built_in(name)
     if name in checkpoints.SHAPES:
         return checkpoints.ensure(name, cache)
     if name in encoders.SHAPES:
@@ -124,9 +117,8 @@ async def _contenders(
     """Starts everybody, held still until their turn, and ends them afterwards."""
     contenders: list[Contender] = []
     try:
-        _add_libraries(contenders, scenario, checkpoint, field, logs)
-        _add_sentences(contenders, scenario, checkpoint, field, logs, result)
-        _add_recordings(contenders, scenario, checkpoint, field, cache, logs, result)
+        found = libraries(scenario, checkpoint, field.limits, cache, logs)
+        _add_libraries(contenders, found, result)
         for recipe in field.recipes:
             if recipe.ours or (recipe.serves == scenario.purpose and not scenario.ours_only):
                 given = flags if recipe.ours else ()
@@ -142,73 +134,14 @@ async def _contenders(
                 contender.child.stop()
 
 
-def _add_libraries(
-    contenders: list[Contender],
-    scenario: Scenario,
-    checkpoint: Checkpoint,
-    field: Field,
-    logs: Path,
-) -> None:
-    measure = scenario.library
-    if measure is None:
-        return
-    for backend in field.limits:
-        library = inprocess.launch(backend, checkpoint, logs)
-
-        async def alone(turn: Round, library: inprocess.InProcess = library) -> Sample:
-            return await measure(library, turn)
-
-        worker = library.worker
-        contenders.append(Contender(Target(worker.name, backend, "limit"), alone, worker.child))
-
-
-def _add_sentences(
-    contenders: list[Contender],
-    scenario: Scenario,
-    checkpoint: Checkpoint,
-    field: Field,
-    logs: Path,
-    result: Result,
-) -> None:
-    measure = scenario.sentences
-    if measure is None or not field.limits:
-        return
-    if not sentences.installed():
-        result.notes.append(f"{sentences.NAME}: not installed; pip install 'mlxsrv[bench]'")
-        return
-    library = sentences.launch(checkpoint, logs)
-
-    async def alone(turn: Round) -> Sample:
-        return await measure(library, turn)
-
-    target = Target(sentences.NAME, None, "limit")
-    contenders.append(Contender(target, alone, library.worker.child))
-
-
-def _add_recordings(
-    contenders: list[Contender],
-    scenario: Scenario,
-    checkpoint: Checkpoint,
-    field: Field,
-    cache: Path,
-    logs: Path,
-    result: Result,
-) -> None:
-    measure = scenario.recordings
-    if measure is None:
-        return
-    for backend in field.limits:
-        if not recordings.installed(backend):
-            name = recordings.LIBRARIES[backend]
-            result.notes.append(f"{name}: not installed; pip install 'mlxsrv[bench]'")
+def _add_libraries(contenders: list[Contender], found: Iterable[Library], result: Result) -> None:
+    for library in found:
+        if not library.installed:
+            result.notes.append(f"{library.name}: not installed; pip install 'mlxsrv[bench]'")
             continue
-        library = recordings.launch(backend, checkpoint, cache, logs)
-
-        async def alone(turn: Round, library: recordings.Recordings = library) -> Sample:
-            return await measure(library, turn)
-
-        worker = library.worker
-        contenders.append(Contender(Target(worker.name, backend, "limit"), alone, worker.child))
+        started = library.start()
+        target = Target(library.name, library.family, "limit")
+        contenders.append(Contender(target, started.measure, started.worker.child))
 
 
 async def _add_server(

@@ -26,6 +26,7 @@ SCENARIO_NAMES = (
     *("throughput", "prefill-interference", "multi-turn", "shared-prefix", "abort"),
     *("connections", "startup", "soak", "embeddings", "adapters", "load-cycles", "turns"),
     *("transcription", "transcription-memory", "transcription-interference", "speech"),
+    *("images", "image-interference"),
 )
 """Known without importing them, which would take longer than the help."""
 EVERY_PEER = "every one that is installed"

@@ -7,6 +7,7 @@ from mlxsrv.bench.scenarios import (
     adapters,
     connections,
     cycles,
+    drawing,
     embeddings,
     interference,
     listening,
@@ -39,5 +40,7 @@ SCENARIOS: dict[str, Scenario] = {
         transcription.MEMORY,
         listening.SCENARIO,
         speaking.SCENARIO,
+        drawing.SPEED,
+        drawing.BESIDE,
     )
 }

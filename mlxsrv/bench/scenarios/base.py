@@ -10,6 +10,7 @@ from typing import Protocol
 from mlxsrv.bench.answer import Answer
 from mlxsrv.bench.checkpoints import Checkpoint
 from mlxsrv.bench.metrics import Sample
+from mlxsrv.bench.pictures import Pictures
 from mlxsrv.bench.recipes import Purpose, Recipe
 from mlxsrv.bench.recordings import Recordings
 from mlxsrv.bench.sentences import Sentences
@@ -42,9 +43,9 @@ class Scenario:
     """`running` or `starting` is given.
 
     `running` measures a server that runs, beside it `library` what generates in process,
-    `sentences` what embeds or `recordings` what transcribes there, and `starting` a server that
-    it starts itself. `flags` makes what the scenario needs besides its checkpoint, and gives the
-    flags for our servers. `once` runs a single round, without a warm-up.
+    `sentences` what embeds, `recordings` what transcribes or `pictures` what draws there, and
+    `starting` a server that it starts itself. `flags` makes what the scenario needs besides its
+    checkpoint, and gives the flags for our servers. `once` runs a single round, without a warm-up.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Scenario:
     starting: Callable[[Recipe, Round], Awaitable[Sample]] | None = None
     sentences: Callable[[Sentences, Round], Awaitable[Sample]] | None = None
     recordings: Callable[[Recordings, Round], Awaitable[Sample]] | None = None
+    pictures: Callable[[Pictures, Round], Awaitable[Sample]] | None = None
     flags: Callable[[Checkpoint, Settings], Sequence[str]] | None = None
     purpose: Purpose = "chat"
     once: bool = False

@@ -35,8 +35,7 @@ async def measure(subject: Subject, turn: Round) -> Sample:
     listener = whispers.ensure(LISTENER, turn.settings.cache)
     wanted = {"model": str(listener.folder), "name": LISTENER}
     await post(subject.endpoint, "/v1/models/load", wanted)
-    streams = count()
-    alone = await gaps(subject, turn, lambda: next(streams) >= ALONE)
+    alone = await gaps(subject, turn, after(ALONE))
     sound = whispers.recording(turn.settings.minutes * MINUTE, turn.settings.cache)
     fields = {**FIELDS, "model": LISTENER}
     hearing = asyncio.create_task(upload(subject.endpoint, PATH, fields, sound))
@@ -51,6 +50,12 @@ async def measure(subject: Subject, turn: Round) -> Sample:
         Metric("beside", "gap, p95 / (2.5 alone + 50 ms)"): disturbed
         / (ALLOWED * usual + SLICE_SECONDS),
     }
+
+
+def after(streams: int) -> Callable[[], bool]:
+    """What ends `gaps` once so many streams have been asked for."""
+    asked = count()
+    return lambda: next(asked) >= streams
 
 
 async def gaps(subject: Subject, turn: Round, ended: Callable[[], bool]) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
@@ -13,7 +12,7 @@ from mlxsrv.bench.keepalive import post
 from mlxsrv.bench.metrics import ERRORS, MILLI, Metric, Sample
 from mlxsrv.bench.scenarios.base import Round, Scenario
 from mlxsrv.bench.scenarios.interference import SLICE_SECONDS
-from mlxsrv.bench.scenarios.listening import ALLOWED, ALONE, gaps
+from mlxsrv.bench.scenarios.listening import ALLOWED, ALONE, after, gaps
 from mlxsrv.bench.stats import percentile
 from mlxsrv.bench.subjects import Subject
 from mlxsrv.bench.words import Speaker
@@ -36,9 +35,9 @@ async def measure(subject: Subject, turn: Round) -> Sample:
     for _ in range(ASKED):
         one.append(await _first(subject, sentences[0]))
         long.append(await _first(subject, whole))
-    alone = await gaps(subject, turn, _after(ALONE))
+    alone = await gaps(subject, turn, after(ALONE))
     speaking = asyncio.create_task(_go_on(subject, whole))
-    beside = await gaps(subject, turn, _after(ALONE))
+    beside = await gaps(subject, turn, after(ALONE))
     speaking.cancel()
     with suppress(asyncio.CancelledError):
         await speaking
@@ -59,11 +58,6 @@ async def measure(subject: Subject, turn: Round) -> Sample:
 
 def _sentence(speaker: Speaker) -> str:
     return speaker.text(WORDS).capitalize() + "."
-
-
-def _after(streams: int) -> Callable[[], bool]:
-    asked = count()
-    return lambda: next(asked) >= streams
 
 
 async def _first(subject: Subject, text: str) -> float:
