@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.process import Process, serve
 
+BACKENDS = ("mlx", "torch")
+
 
 @pytest.fixture(scope="session")
 def demo_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
@@ -29,9 +31,16 @@ class _Demo(dict[str, Process]):
         return server
 
 
-@pytest.fixture(params=["mlx", "torch"])
+@pytest.fixture(params=BACKENDS)
 def demo(request: pytest.FixtureRequest, demo_servers: dict[str, Process]) -> Process:
     return demo_servers[request.param]
+
+
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> slice:
+    """Which of many questions the server of `demo` is asked: half of them each, so that together
+    they are asked all."""
+    return slice(BACKENDS.index(request.node.callspec.params["demo"]), None, len(BACKENDS))
 
 
 @pytest.fixture
