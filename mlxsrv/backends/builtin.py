@@ -12,6 +12,8 @@ ESPEAK = "espeak"
 DEMO = "demo"
 """Names the whole set on the command line, and the one of the right kind in a config."""
 
+_MAIN_FILES = ("config.json", "model_index.json")
+
 INSTALL_ESPEAK = "pip install 'mlxsrv[espeak]'"
 
 
@@ -24,9 +26,9 @@ def builtin_models() -> dict[str, Path]:
 def demo_models() -> dict[str, Path]:
     """Those that were trained for this server."""
     for root in roots():
-        found = {config.parent.name: config.parent for config in sorted(root.glob("*/config.json"))}
-        if found:
-            return found
+        folders = {file.parent for name in _MAIN_FILES for file in root.glob(f"*/{name}")}
+        if folders:
+            return {folder.name: folder for folder in sorted(folders)}
     return {}
 
 

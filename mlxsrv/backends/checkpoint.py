@@ -13,8 +13,9 @@ from mlxsrv.backends.generation import GenerationDefaults, eos_ids, generation_d
 from mlxsrv.backends.headers import Tensor, read_header
 from mlxsrv.backends.jsonfile import read_object, read_optional
 from mlxsrv.backends.npz import read_npz_header
+from mlxsrv.backends.pipeline import INDEX, read_pipeline
 from mlxsrv.backends.recognise import architectures, kind_of, model_type_of
-from mlxsrv.backends.weights import nested_weight_files, refuse_file, weight_files
+from mlxsrv.backends.weights import refuse_file, weight_files
 from mlxsrv.core.errors import CheckpointRefused, LoadError
 from mlxsrv.core.kinds import Kind
 
@@ -73,7 +74,7 @@ def read(folder: Path) -> Checkpoint:
         raise refuse_file(folder)
     if not folder.is_dir():
         raise LoadError(f"no such model folder: {folder}")
-    if not (folder / "config.json").exists() and (folder / "model_index.json").exists():
+    if (folder / INDEX).exists():
         return _read_pipeline(folder)
     if (folder / ESPEAK_DATA).exists():
         return _read_espeak(folder)
@@ -82,6 +83,7 @@ def read(folder: Path) -> Checkpoint:
         weight_files(folder)
         raise LoadError(f"{folder} has no config.json: it is not a model folder")
     config = read_object(folder / "config.json")
+    _refuse_part(folder, config)
     _refuse_code(folder, config)
     files = weight_files(folder)
     tokenizer = read_optional(folder / "tokenizer_config.json")
@@ -121,10 +123,25 @@ def _header(file: Path) -> list[Tensor]:
 
 def _read_pipeline(folder: Path) -> Checkpoint:
     """An image pipeline in parts (`model_index.json`, one folder a part)."""
-    index = read_object(folder / "model_index.json")
-    tensors = [tensor for file in nested_weight_files(folder) for tensor in read_header(file)]
-    name = str(index.get("_class_name") or "")
-    return _without_text(folder, folder / "model_index.json", Kind.IMAGE, name, index, tensors)
+    pipeline = read_pipeline(folder)
+    for part in pipeline.parts:
+        _refuse_code(part.folder, part.config)
+    found = _without_text(folder, folder / INDEX, Kind.IMAGE, pipeline.name, {}, pipeline.tensors)
+    packed = [_quantization(part.config) for part in pipeline.parts]
+    return replace(
+        found,
+        quantization=next((label for label, _ in packed if label is not None), None),
+        mlx_quantized=any(only_mlx for _, only_mlx in packed),
+        parameters=sum(_parameters(part.config, part.tensors) for part in pipeline.parts),
+    )
+
+
+def _refuse_part(folder: Path, config: Mapping[str, Any]) -> None:
+    if "_diffusers_version" in config:
+        raise LoadError(
+            f"{folder} is one part of an image model ({config.get('_class_name')}): name the "
+            f"folder of the whole, which holds {INDEX}"
+        )
 
 
 def _read_espeak(folder: Path) -> Checkpoint:

@@ -21,10 +21,16 @@ _TEXT_PARTS = ("text_config", "llm_config", "language_config")
 
 @dataclass(frozen=True, slots=True)
 class Residence:
-    """How a backend will hold a checkpoint: bytes of weights, bytes per computed number."""
+    """How a backend will hold a checkpoint: bytes of weights, bytes per computed number.
+
+    While it decodes a picture it has `decoding` arrays of the widest layer at once, and `spare`
+    bytes more, whatever the picture's size.
+    """
 
     weights: int
     itemsize: int
+    decoding: int = 0
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,8 @@ class Footprint:
     """Bytes: of the weights, of what one slice computes, and of the cache per token.
 
     Layers with a sliding window keep at most `window` tokens, at `windowed` bytes each. Whisper
-    holds `per_recording` while it transcribes one, however long it is.
+    holds `per_request` while it transcribes a recording, however long it is; an image model needs
+    about so much for a picture. `staged` is a smaller form of the same model, which takes longer.
     """
 
     weights: int
@@ -40,13 +47,14 @@ class Footprint:
     per_token: int = 0
     windowed: int = 0
     window: int = 0
-    per_recording: int = 0
+    per_request: int = 0
+    staged: Footprint | None = None
 
     def cache(self, tokens: int) -> int:
         """Bytes of cache for a sequence of so many tokens."""
         whole = -(-tokens // CACHE_STEP) * CACHE_STEP
         each = whole * self.per_token + min(whole, self.window) * self.windowed
-        return each + self.per_recording
+        return each + self.per_request
 
 
 def estimate(checkpoint: Checkpoint, residence: Residence, *, caches: bool) -> Footprint:
@@ -62,7 +70,7 @@ def estimate(checkpoint: Checkpoint, residence: Residence, *, caches: bool) -> F
     activations = residence.itemsize * (TOKENS_AT_ONCE * (6 * hidden + 3 * inner)) + 64 * vocabulary
     if not caches:
         listened = residence.itemsize * _listened_to(config, hidden)
-        return Footprint(residence.weights, activations, per_recording=listened)
+        return Footprint(residence.weights, activations, per_request=listened)
     layers = _number(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers") or 32
     each = _cache_width(config, hidden) * residence.itemsize
     windowed = _windowed_layers(config, layers)

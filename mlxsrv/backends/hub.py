@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from mlxsrv.backends import hubcache
 from mlxsrv.backends.huberrors import explained
 from mlxsrv.backends.hubfetch import TIMEOUT_SECONDS, RemoteFile, fetch, link
-from mlxsrv.backends.weights import PACKED_WEIGHTS
+from mlxsrv.backends.pipeline import INDEX
+from mlxsrv.backends.weights import PACKED_WEIGHTS, one_variant
 from mlxsrv.core.errors import CheckpointRefused, LoadError, ModelNotFound
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def locate(path_or_id: str, *, download: bool, progress: Report | None = None) -
     return pull(path_or_id, progress)
 
 
-def locate_adapter(path_or_id: str, *, download: bool) -> Path:
+def locate_adapter(path_or_id: str, *, download: bool, progress: Report | None = None) -> Path:
     """The folder of a LoRA adapter; like `locate`."""
     path = Path(path_or_id).expanduser()
     if path.exists():
@@ -74,7 +75,7 @@ def locate_adapter(path_or_id: str, *, download: bool) -> Path:
         raise ModelNotFound(
             f"{path_or_id} is not on this machine: get it with `mlxsrv pull {path_or_id}`"
         )
-    return pull(path_or_id)
+    return pull(path_or_id, progress)
 
 
 def pull(model_id: str, progress: Report | None = None) -> Path:
@@ -84,7 +85,8 @@ def pull(model_id: str, progress: Report | None = None) -> Path:
     repo, revision = hubcache.split_revision(model_id)
     api = HfApi()
     with explained(model_id, api.endpoint):
-        commit, files = _listing(api, repo, revision)
+        commit, listed = _listing(api, repo, revision)
+    files = _of_pipeline(listed)
     _require_servable(model_id, [file.name for file in files])
     wanted = _wanted(files)
     root = hubcache.repo_folder(repo)
@@ -127,6 +129,24 @@ def _require_servable(model_id: str, names: list[str]) -> None:
         f"{model_id} has {what}: use a version of it with safetensors weights "
         "(many are at https://huggingface.co/mlx-community)"
     )
+
+
+def _of_pipeline(files: list[RemoteFile]) -> list[RemoteFile]:
+    """Of an image model in parts, the parts: beside them often stands the whole once more in one
+    file, and in a part its weights in several precisions."""
+    if all(file.name != INDEX for file in files):
+        return files
+    parts: dict[str, list[str]] = {}
+    for file in files:
+        place, _, name = file.name.partition("/")
+        if name and "/" not in name:
+            parts.setdefault(place, []).append(name)
+    kept = {INDEX}
+    for place, names in parts.items():
+        weights = [name for name in names if name.endswith(".safetensors")]
+        spare = set(weights).difference(one_variant(weights))
+        kept.update(f"{place}/{name}" for name in names if name not in spare)
+    return [file for file in files if file.name in kept]
 
 
 def _wanted(files: Iterable[RemoteFile]) -> list[RemoteFile]:

@@ -66,7 +66,14 @@ def find_adapter(adapter_id: str) -> Path | None:
     """The folder of a LoRA adapter in the cache."""
     repo, revision = split_revision(adapter_id)
     folders = _snapshots(repo_folder(repo), revision)
-    return next((f for f in folders if (f / "adapter_config.json").exists()), None)
+    return next((f for f in folders if _is_adapter(f)), None)
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Those of image models are often nothing but their weights, which come last."""
+    if (folder / "adapter_config.json").exists():
+        return True
+    return not (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
 
 
 def find_tokenizer(model_id: str) -> Path | None:

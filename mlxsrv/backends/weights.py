@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlxsrv.core.errors import CheckpointRefused, LoadError
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHARD = re.compile(r"^(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors$")
+_VARIANT = re.compile(
+    r"^(model|diffusion_pytorch_model)\.(?P<variant>\w+)(-\d{5}-of-\d{5})?\.safetensors$"
+)
 PACKED_WEIGHTS = "weights.npz"
 """What mlx-whisper's first conversions are called."""
 
-_ADAPTERS = frozenset({"adapter_model.safetensors", "adapters.safetensors"})
+_ADAPTERS = frozenset(
+    {"adapter_model.safetensors", "adapters.safetensors", "pytorch_lora_weights.safetensors"}
+)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -25,11 +31,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if indexes:
         return _indexed(folder, indexes[0])
-    files = [
-        file
-        for file in sorted(folder.glob("*.safetensors"))
+    names = [
+        file.name
+        for file in folder.glob("*.safetensors")
         if file.name not in _ADAPTERS and not file.name.startswith("consolidated")
     ]
+    files = [folder / name for name in one_variant(names)]
     if not files and (folder / PACKED_WEIGHTS).is_file():
         return (folder / PACKED_WEIGHTS,)
     if not files:
@@ -44,12 +51,14 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def nested_weight_files(folder: Path) -> tuple[Path, ...]:
-    """Those of a pipeline, whose parts lie in folders of their own. Raises as above."""
-    parts = sorted({file.parent for file in folder.glob("*/*.safetensors")})
-    if not parts:
-        raise _nothing_to_load(folder)
-    return tuple(file for part in parts for file in weight_files(part))
+def one_variant(names: Iterable[str]) -> list[str]:
+    """The same weights may lie there in several precisions (`model.fp16.safetensors`): those that
+    are named without one, else of the first one only."""
+    variants: dict[str, list[str]] = {}
+    for name in sorted(names):
+        found = _VARIANT.match(name)
+        variants.setdefault(found["variant"] if found else "", []).append(name)
+    return next((found for _, found in sorted(variants.items())), [])
 
 
 def _indexed(folder: Path, index: Path) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ from mlxsrv.backends import checkpoint
 from mlxsrv.backends.generation import GenerationDefaults, generation_defaults
 from mlxsrv.core.errors import CheckpointRefused, LoadError
 from mlxsrv.core.kinds import Kind
-from tests.checkpoints import LLAMA, model_files, safetensors
+from tests.checkpoints import FLUX, LLAMA, model_files, pipeline_files, safetensors
 
 Make = Callable[..., Path]
 WEIGHTS = safetensors({"w": ("F32", (4, 4))})
@@ -84,19 +84,79 @@ def test_kinds(make: Make, config: dict[str, Any], kind: str) -> None:
     assert checkpoint.read(make(model_files(config))).kind == kind
 
 
-def test_sentence_transformers_and_pipelines(make: Make, tmp_path: Path) -> None:
+def test_sentence_transformers(make: Make) -> None:
     files = model_files(
         LLAMA, {"modules.json": b"[]", "sentence_bert_config.json": b'{"max_seq_length": 128}'}
     )
     found = checkpoint.read(make(files))
     assert (found.kind, found.context_length) == (Kind.EMBEDDING, 128)
-    pipeline = tmp_path / "flux"
-    for part in ("transformer", "vae"):
-        (pipeline / part).mkdir(parents=True)
-        (pipeline / part / "model.safetensors").write_bytes(WEIGHTS)
-    (pipeline / "model_index.json").write_bytes(encode({"_class_name": "FluxPipeline"}))
-    found = checkpoint.read(pipeline)
-    assert (found.kind, found.weight_bytes) == (Kind.IMAGE, 128)
+
+
+WITH_CODE = {"model_type": "mine", "auto_map": {"AutoModel": "mine.Evil"}}
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
+
+
+def test_a_pipeline_is_the_sum_of_its_parts(make: Make) -> None:
+    found = checkpoint.read(make(pipeline_files()))
+    assert (found.kind, found.model_type) == (Kind.IMAGE, "FluxPipeline")
+    assert found.parameters == 8 * 64 + 64 * 64 + 128 * 64 + 128 + 4 * 27
+    assert (found.weight_bytes, found.dtype) == (2 * found.parameters, "bfloat16")
+    assert (found.quantization, found.mlx_quantized, found.context_length) == (None, False, None)
+
+
+def test_a_pipeline_may_hold_its_weights_in_several_precisions(make: Make) -> None:
+    plain = checkpoint.read(make(pipeline_files()))
+    half = TRANSFORMER.replace(".safetensors", ".fp16.safetensors")
+    assert checkpoint.read(make({half: WEIGHTS})).weight_bytes == plain.weight_bytes
+    (plain.folder / TRANSFORMER).unlink()
+    assert checkpoint.read(plain.folder).weight_bytes < plain.weight_bytes
+
+
+def test_a_pipeline_that_mlx_packed(make: Make) -> None:
+    tensors = {"c.weight": ("U32", (128, 8)), "c.scales": ("BF16", (128, 1))}
+    packed = safetensors({**tensors, "c.biases": ("BF16", (128, 1))})
+    config = encode({"quantization": {"group_size": 64, "bits": 4}})
+    found = checkpoint.read(
+        make(pipeline_files({TRANSFORMER: packed, "transformer/config.json": config}))
+    )
+    assert (found.quantization, found.mlx_quantized) == ("4-bit", True)
+    assert found.parameters == 8 * 64 + 64 * 64 + 128 * 64 + 4 * 27
+
+
+@pytest.mark.parametrize(
+    ("changed", "without", "words"),
+    [
+        ({}, "vae/", "not complete: vae is missing"),
+        ({}, "tokenizer_2/", "not complete: tokenizer_2 is missing"),
+        ({"transformer/model.bin": b"x"}, TRANSFORMER, "has only pickled weights"),
+        ({}, TRANSFORMER, "transformer holds no model weights"),
+        ({"transformer/mine.py": b"", "model_index.json": ["mine", "Net"]}, "", "Python code"),
+        ({"model_index.json": {"_class_name": ["mine", "Pipe"]}}, "", "Python code"),
+        ({"model_index.json": {"_class_name": "WanPipeline"}}, "", "WanPipeline, which makes vid"),
+        ({"model_index.json": {"_class_name": "StableAudioPipeline"}}, "", "which makes sound"),
+        ({"model_index.json": {}}, "", "names no pipeline"),
+        ({"model_index.json": {**FLUX, "../vae": ["diffusers", "X"]}}, "", "outside its folder"),
+        ({"text_encoder/config.json": encode(WITH_CODE)}, "", "own Python code"),
+    ],
+)
+def test_what_no_pipeline_is_made_of(
+    make: Make, changed: dict[str, Any], without: str, words: str
+) -> None:
+    index = changed.get("model_index.json")
+    if isinstance(index, list):
+        index = {**FLUX, "transformer": index}
+    if index is not None:
+        changed = {**changed, "model_index.json": encode(index)}
+    files = pipeline_files(changed)
+    left = [name for name in files if without and name.startswith(without)]
+    with pytest.raises(LoadError, match=words):
+        checkpoint.read(make(files, without=tuple(left)))
+
+
+def test_a_part_alone_says_what_to_name(make: Make) -> None:
+    folder = make(pipeline_files())
+    with pytest.raises(LoadError, match=r"is one part of an image model .*model_index\.json"):
+        checkpoint.read(folder / "transformer")
 
 
 def test_nested_text_config(make: Make) -> None:

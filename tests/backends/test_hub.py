@@ -14,12 +14,29 @@ import pytest
 
 from mlxsrv.backends import hubcache
 from mlxsrv.core.errors import ModelNotFound
-from tests.checkpoints import model_files, safetensors
+from tests.checkpoints import model_files, pipeline_files, safetensors
 from tests.hub_double import COMMIT, HubDouble, running
 
 SECOND = safetensors({"a": ("F32", (512, 64))})
 
+PARTS = pipeline_files()
 REPOS = {
+    "org/flux": {
+        **PARTS,
+        "flux1-schnell.safetensors": SECOND,
+        "ae.safetensors": SECOND,
+        "README.md": b"# hi",
+        "transformer/diffusion_pytorch_model.fp16.safetensors": SECOND,
+        "text_encoder/pytorch_model.bin": b"boom",
+        "vae/onnx/model.onnx": b"boom",
+        "text_encoder/flax_model.msgpack": b"boom",
+    },
+    "org/flux-pickled": {
+        "model_index.json": b"{}",
+        "whole.safetensors": SECOND,
+        "unet/diffusion_pytorch_model.bin": b"boom",
+    },
+    "org/lora": {"pytorch_lora_weights.safetensors": SECOND, "README.md": b"# hi"},
     "org/tiny": {**model_files(), "README.md": b"# hi", "model.py": b"boom", "extra.bin": b"boom"},
     "org/gated": model_files(),
     "org/large": {
@@ -111,6 +128,27 @@ def test_download_reports_progress_then_serves_offline(hub: HubDouble, user: Use
     assert len(hub.requests) == before
 
 
+def test_an_image_model_comes_in_parts_and_only_once(user: User) -> None:
+    folder = Path(str(user.locate("org/flux")["folder"]))
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert found == set(PARTS)
+    assert user.locate("org/flux", download=False)["folder"] == str(folder)
+    (folder / "tokenizer" / "vocab.json").unlink()
+    (folder / "tokenizer" / "merges.txt").unlink()
+    (folder / "tokenizer").rmdir()
+    assert user.locate("org/flux", download=False)["type"] == "ModelNotFound"
+
+
+def test_an_adapter_of_an_image_model_is_but_its_weights(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(str(user.locate("org/lora")["folder"]))
+    monkeypatch.setenv("HF_HUB_CACHE", str(user.home / "hf" / "hub"))
+    assert hubcache.find_adapter("org/lora") == folder
+    user.locate("org/tiny")
+    assert hubcache.find_adapter("org/tiny") is None
+
+
 def test_cache_layout_is_the_one_that_other_tools_read(user: User) -> None:
     from huggingface_hub import try_to_load_from_cache
 
@@ -173,6 +211,7 @@ def test_a_gated_model_says_what_to_do_and_then_comes(hub: HubDouble, user: User
     [
         ("org/none", "ModelNotFound", "there is no model org/none"),
         ("org/pickled", "CheckpointRefused", "org/pickled has only .bin files: use a version"),
+        ("org/flux-pickled", "CheckpointRefused", "org/flux-pickled has only .bin files"),
         ("org/empty", "CheckpointRefused", "org/empty has no model weights"),
     ],
 )
