@@ -48,6 +48,10 @@ _CHANGED_BASE = ("pissa", "olora", "corda", "lora_ga")
 """Initialisations that train beside changed base weights, which a server does not have."""
 
 
+RankAndScale = Callable[[str], tuple[int, float]]
+"""Of the layer with this path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """One format: its file, its tensors' names, and a layer's rank and scale by its path."""
@@ -55,7 +59,7 @@ class Published:
     file: str
     name: re.Pattern[str]
     transposed: bool
-    rank_and_scale: Callable[[str], tuple[int, float]]
+    rank_and_scale: RankAndScale
 
 
 def read_config(folder: Path) -> Published:
@@ -90,6 +94,11 @@ def _published(folder: Path, config: Mapping[str, Any]) -> Published:
 
 
 def _peft(config: Mapping[str, Any]) -> Published:
+    return Published(PEFT_FILE, _PEFT_NAME, False, peft_rank_and_scale(config))
+
+
+def peft_rank_and_scale(config: Mapping[str, Any]) -> RankAndScale:
+    """What PEFT's `LoraConfig` says. Raises InvalidRequest where it is more than LoRA."""
     kind = config["peft_type"]
     if kind != "LORA":
         raise refused(f"the adapter is of PEFT's type {shown(str(kind))}; only LORA is served")
@@ -110,7 +119,7 @@ def _peft(config: Mapping[str, Any]) -> Published:
         rank = _rank(ranks(path), "r")
         return rank, _number(alphas(path), "lora_alpha") / root(rank)
 
-    return Published(PEFT_FILE, _PEFT_NAME, False, rank_and_scale)
+    return rank_and_scale
 
 
 def _mlx_lm(config: Mapping[str, Any]) -> Published:

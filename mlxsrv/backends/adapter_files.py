@@ -8,40 +8,31 @@ and `adapters.safetensors`, whose matrices stand the other way round.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mlxsrv.backends.adapter import Adapter, LowRank
 from mlxsrv.backends.adapter_config import (
     CONFIG,
-    MAX_JSON_BYTES,
     MAX_PATH,
     Published,
     read_config,
     refused,
     shown,
 )
-from mlxsrv.backends.headers import Tensor, read_header
+from mlxsrv.backends.adapter_tensors import (
+    Stored,
+    read_values,
+    require_bounded,
+    require_floats,
+    stored_tensors,
+)
+from mlxsrv.backends.headers import Tensor
 from mlxsrv.core.errors import InvalidRequest, LoadError
-
-MAX_VALUE = 65504.0
-"""What float16 can hold; trained values are a thousand times smaller."""
 
 _COPY_OF_BASE = ".base_layer.weight"
 """PEFT stores the frozen weights of an output layer beside its LoRA."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A tensor and where its bytes begin in the file."""
-
-    tensor: Tensor
-    begin: int
 
 
 def read_adapter(folder: Path, *, scale: float | None = None) -> Adapter:
@@ -67,7 +58,7 @@ def _read(folder: Path, scale: float) -> Adapter:
     file = folder / published.file
     if not file.is_file():
         raise _missing(folder, published.file)
-    pairs = _pairs(_stored(file), published)
+    pairs = _pairs(stored_tensors(file), published)
     with file.open("rb") as stream:
         layers = {
             path: _layer(stream, path, parts, published, scale) for path, parts in pairs.items()
@@ -85,22 +76,9 @@ def _missing(folder: Path, name: str) -> InvalidRequest:
     return refused(f"{folder.name} has no {name}")
 
 
-def _stored(file: Path) -> list[_Stored]:
-    with file.open("rb") as stream:
-        if int.from_bytes(stream.read(8), "little") > MAX_JSON_BYTES:
-            raise refused(f"the header of {file.name} is too long, or the file is damaged")
-    tensors = read_header(file)
-    begin = file.stat().st_size - sum(tensor.size for tensor in tensors)
-    stored = []
-    for tensor in tensors:
-        stored.append(_Stored(tensor, begin))
-        begin += tensor.size
-    return stored
-
-
-def _pairs(stored: list[_Stored], published: Published) -> dict[str, dict[str, _Stored]]:
+def _pairs(stored: list[Stored], published: Published) -> dict[str, dict[str, Stored]]:
     """The two matrices of each layer, by its path and by `a` and `b`."""
-    pairs: dict[str, dict[str, _Stored]] = {}
+    pairs: dict[str, dict[str, Stored]] = {}
     for item in stored:
         if item.tensor.name.endswith(_COPY_OF_BASE):
             continue
@@ -128,8 +106,7 @@ def _path_and_part(tensor: Tensor, published: Published) -> tuple[str, str]:
         raise refused(f"{name} changes the experts of a mixture-of-experts model, not served yet")
     if len(tensor.shape) != 2:
         raise refused(f"{name} belongs to a convolution: only LoRA of linear layers is served")
-    if tensor.dtype not in _AS_FLOAT32:
-        raise refused(f"{name} is stored as {tensor.dtype}, not as F32, F16 or BF16")
+    require_floats(tensor)
     return path, found["part"].lower()
 
 
@@ -144,9 +121,9 @@ def _what_else(name: str) -> str:
 
 
 def _layer(
-    stream: BinaryIO, path: str, parts: Mapping[str, _Stored], published: Published, scale: float
+    stream: BinaryIO, path: str, parts: Mapping[str, Stored], published: Published, scale: float
 ) -> LowRank:
-    a, b = _values(stream, parts["a"]), _values(stream, parts["b"])
+    a, b = (read_values(stream, parts[part]) for part in ("a", "b"))
     if published.transposed:
         a, b = a.T, b.T
     rank, own_scale = published.rank_and_scale(path)
@@ -155,36 +132,5 @@ def _layer(
             f"the ranks of {path} differ: {a.shape[0]} in its matrix A, {b.shape[1]} in B, "
             f"{rank} in {CONFIG}"
         )
-    if not _largest(b) * abs(own_scale * scale) <= MAX_VALUE:
-        raise refused(f"{path} with a scale of {own_scale * scale:g} holds values far too large")
+    require_bounded(path, b, own_scale * scale)
     return LowRank(a, b, own_scale * scale)
-
-
-def _values(stream: BinaryIO, stored: _Stored) -> NDArray[np.float32]:
-    """A tensor as float32."""
-    tensor = stored.tensor
-    stream.seek(stored.begin)
-    raw = stream.read(tensor.size)
-    if len(raw) < tensor.size:
-        raise refused(f"{shown(tensor.name)} is cut off")
-    values = _AS_FLOAT32[tensor.dtype](raw).reshape(tensor.shape)
-    if not _largest(values) <= MAX_VALUE:
-        raise refused(f"{shown(tensor.name)} holds values that are not finite, or far too large")
-    return values
-
-
-def _largest(values: NDArray[np.float32]) -> float:
-    """The largest absolute value; NaN where there is one."""
-    return float(np.abs(values).max(initial=0.0))
-
-
-def _widened(raw: bytes) -> NDArray[np.float32]:
-    """bfloat16 is the upper half of float32."""
-    return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-
-
-_AS_FLOAT32: dict[str, Callable[[bytes], NDArray[np.float32]]] = {
-    "F32": lambda raw: np.frombuffer(raw, "<f4"),
-    "F16": lambda raw: np.frombuffer(raw, "<f2").astype(np.float32),
-    "BF16": _widened,
-}

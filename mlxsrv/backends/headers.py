@@ -45,6 +45,25 @@ def read_header(file: Path) -> list[Tensor]:
 
     Reads nothing before it has checked that the file is long enough to hold it.
     """
+    raw, data_bytes = _raw_header(file)
+    tensors, end = _parse(file, raw)
+    if end > data_bytes:
+        raise _incomplete(file)
+    if end < data_bytes:
+        raise _corrupt(file, "it is longer than its header says")
+    return tensors
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """What is written about the file beside its tensors. Raises LoadError."""
+    metadata = _entries(file, _raw_header(file)[0]).get("__metadata__")
+    if not isinstance(metadata, dict):
+        return {}
+    return {key: value for key, value in metadata.items() if isinstance(value, str)}
+
+
+def _raw_header(file: Path) -> tuple[bytes, int]:
+    """The header, and how many bytes follow it."""
     try:
         total = file.stat().st_size
         with file.open("rb") as stream:
@@ -53,25 +72,14 @@ def read_header(file: Path) -> list[Tensor]:
                 raise _incomplete(file)
             if length > MAX_HEADER_BYTES:
                 raise _corrupt(file, "its header is too long")
-            raw = stream.read(length)
+            return stream.read(length), total - 8 - length
     except OSError as error:
         raise LoadError(f"can't read {file}: {error.strerror}") from error
-    tensors, end = _parse(file, raw)
-    if end > total - 8 - length:
-        raise _incomplete(file)
-    if end < total - 8 - length:
-        raise _corrupt(file, "it is longer than its header says")
-    return tensors
 
 
 def _parse(file: Path, raw: bytes) -> tuple[list[Tensor], int]:
     """The tensors and where the last one ends, in bytes from the header's end."""
-    try:
-        entries = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise _corrupt(file, "its header is not JSON") from error
-    if not isinstance(entries, dict):
-        raise _corrupt(file, "its header is not an object")
+    entries = _entries(file, raw)
     entries.pop("__metadata__", None)
     spans = []
     for name, entry in entries.items():
@@ -88,6 +96,16 @@ def _parse(file: Path, raw: bytes) -> tuple[list[Tensor], int]:
         tensors.append(tensor)
         position = end
     return tensors, position
+
+
+def _entries(file: Path, raw: bytes) -> dict[str, Any]:
+    try:
+        entries = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(file, "its header is not JSON") from error
+    if not isinstance(entries, dict):
+        raise _corrupt(file, "its header is not an object")
+    return entries
 
 
 def _span(file: Path, name: str, entry: Any) -> tuple[int, int]:
