@@ -22,9 +22,11 @@ from mlxsrv.backends.base import (
 )
 from mlxsrv.backends.checkpoint import ESPEAK, Checkpoint
 from mlxsrv.backends.footprint import Footprint, estimate
+from mlxsrv.backends.image_footprint import estimate_image
 from mlxsrv.backends.image_options import ImageOptions
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
+from mlxsrv.core.collector import uncollected
 from mlxsrv.core.errors import LoadError
 from mlxsrv.core.kinds import TEXT_KINDS, Kind
 
@@ -107,6 +109,20 @@ def load_speech(backend: Backend, checkpoint: Checkpoint) -> Loading[SpeechBacke
     return torch.load_speech(checkpoint)
 
 
+def import_image(backend: Backend, checkpoint: Checkpoint) -> None:
+    """Imports what a model is made of: seconds, in which others have the device thread where
+    another one does it. Raises LoadError."""
+    if backend == "torch":
+        with uncollected():
+            from transformers.utils import logging
+
+            # It tells of libraries that would be another way to do what works.
+            logging.set_verbosity_error()
+            from mlxsrv.backends.torch import image as torch
+
+            torch.import_parts(checkpoint)
+
+
 def load_image(
     backend: Backend, checkpoint: Checkpoint, options: ImageOptions
 ) -> Loading[ImageBackend]:
@@ -139,8 +155,11 @@ def _require_readable(backend: Backend, checkpoint: Checkpoint) -> None:
         )
 
 
-def footprint(backend: Backend, checkpoint: Checkpoint, kind: Kind) -> Footprint:
-    """What the checkpoint will take on this backend."""
+def footprint(
+    backend: Backend, checkpoint: Checkpoint, kind: Kind, quantize: int | None = None
+) -> Footprint:
+    """What the checkpoint will take on this backend; an image model may be packed to `quantize`
+    bits as they are loaded."""
     if checkpoint.model_type == ESPEAK:
         return Footprint(checkpoint.weight_bytes, activations=ESPEAK_BYTES)
     if backend == "mlx":
@@ -151,6 +170,8 @@ def footprint(backend: Backend, checkpoint: Checkpoint, kind: Kind) -> Footprint
         from mlxsrv.backends.torch import memory as torch
 
         residence = torch.residence(checkpoint)
+    if kind is Kind.IMAGE:
+        return estimate_image(checkpoint, residence, quantize)
     return estimate(checkpoint, residence, caches=kind in TEXT_KINDS)
 
 

@@ -87,6 +87,9 @@ _CLASSIFIER = {
 _JOINED = {"qkv": ("q", "k", "v"), "up": ("gate", "factor")}
 """Layers that read the same input are one matrix here."""
 
+GROUP_SIZE = 64
+"""Weights that share a scale and a bias where they are packed here."""
+
 _OLD_PARTS = {"gamma": "weight", "beta": "bias"}
 
 
@@ -146,20 +149,31 @@ def _taken(named: Arrays, names: list[str]) -> list[mx.array]:
     return [named.pop(name) for name in names]
 
 
-def fill(model: nn.Module, arrays: Arrays, config: Mapping[str, Any]) -> Generator[int, None, None]:
+def fill(
+    model: nn.Module, arrays: Arrays, config: Mapping[str, Any], *, bits: int | None = None
+) -> Generator[int, None, None]:
     """Gives `model` its weights, quantised where they are; yields the bytes read so far.
 
-    Raises ValueError where one is missing, left over or of another shape. On the CPU all is
-    computed in float32: its half-precision kernels are an order of magnitude slower.
+    Linear layers that are not quantised yet are packed to `bits` where given. `arrays` is
+    emptied, as what is read stays in memory otherwise. Raises ValueError where one is missing,
+    left over or of another shape. On the CPU all is computed in float32: its half-precision
+    kernels are an order of magnitude slower.
     """
     quantization = config.get("quantization")
     if isinstance(quantization, dict):
         _quantize(model, arrays, str(quantization.get("mode", "affine")))
     model.load_weights(list(arrays.items()))
+    arrays.clear()
     if on_cpu():
         model.set_dtype(mx.float32)
+    if bits is not None:
+        nn.quantize(model, GROUP_SIZE, bits, class_predicate=_packable)
     model.eval()
     yield from read_weights(model)
+
+
+def _packable(_: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.weight.shape[1] % GROUP_SIZE == 0
 
 
 def _quantize(model: nn.Module, arrays: Mapping[str, mx.array], mode: str) -> None:

@@ -81,8 +81,10 @@ class LoraLinear(nn.Module):
 class Adapters:
     """The adapters of one model. Call `use` before every forward pass."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, batches: bool = True) -> None:
+        """`batches`: whether rows with different adapters run together, in a text model."""
         self._model = model
+        self._batches = batches
         self._linears = {
             path: module
             for path, module in model.named_modules()
@@ -111,7 +113,8 @@ class Adapters:
             for path, layer in layers.items():
                 self._put(path, name, layer)
             self._prune()
-            self._try_out(name)
+            if self._batches:
+                self._try_out(name)
             undo.pop_all()
 
     def _wrap(self, paths: list[str]) -> None:

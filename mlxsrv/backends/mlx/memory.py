@@ -11,6 +11,10 @@ from mlxsrv.backends.footprint import Residence
 FLOAT32 = 4
 SPARE_BYTES = 2_000_000_000
 """Freed buffers that MLX may keep for itself: enough for the steps of any batch."""
+DECODING = 10
+"""Arrays of a picture decoder's widest layer there are at once."""
+PATCHES = 2_000_000
+"""Bytes of a picture's 3x3 patches, that the CPU lays out for one matrix product."""
 
 
 def on_cpu() -> bool:
@@ -21,8 +25,10 @@ def residence(checkpoint: Checkpoint) -> Residence:
     """On the CPU floats are widened to float32, and packed weights stay as they are."""
     packed = checkpoint.weight_bytes - checkpoint.float_bytes
     if on_cpu():
-        return Residence(packed + checkpoint.float_items * FLOAT32, FLOAT32)
-    return Residence(checkpoint.weight_bytes, 4 if checkpoint.dtype == "float32" else 2)
+        widened = packed + checkpoint.float_items * FLOAT32
+        return Residence(widened, FLOAT32, DECODING, PATCHES)
+    stored = 4 if checkpoint.dtype == "float32" else 2
+    return Residence(checkpoint.weight_bytes, stored, DECODING)
 
 
 def recommended() -> DeviceMemory | None:

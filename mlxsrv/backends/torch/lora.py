@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from mlxsrv.backends.adapter import PARAM, Adapter, LowRank, fitted
@@ -83,8 +82,10 @@ class _Layer:
 class Adapters:
     """The adapters of one model. Call `use` before every forward pass."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: Any, *, reads_tokens: bool = True) -> None:
+        """Of a model that reads tokens, an adapter is tried out before it is used."""
         self._model = model
+        self._reads_tokens = reads_tokens
         self._linears = {
             path: module
             for path, module in model.named_modules()
@@ -115,7 +116,8 @@ class Adapters:
             for path, layer in layers.items():
                 self._put(path, name, layer)
             self._prune()
-            self._try_out(name)
+            if self._reads_tokens:
+                self._try_out(name)
             undo.pop_all()
 
     def _put(self, path: str, name: str, low_rank: LowRank) -> None:

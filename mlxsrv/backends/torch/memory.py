@@ -10,6 +10,11 @@ from mlxsrv.backends.footprint import Residence
 from mlxsrv.backends.torch.precision import device_name, dtype_for, encoder_dtype
 from mlxsrv.core.kinds import Kind
 
+DECODING = 5
+"""Arrays of a picture decoder's widest layer there are at once, all but."""
+SPARE = 64_000_000
+"""Of its weights, which are laid out anew for each convolution."""
+
 
 def residence(checkpoint: Checkpoint) -> Residence:
     device = device_name()
@@ -18,9 +23,11 @@ def residence(checkpoint: Checkpoint) -> Residence:
         encoder_dtype(device, checkpoint) if encodes else dtype_for(device, checkpoint.weight_bytes)
     )
     if isinstance(dtype, str):  # as stored
-        return Residence(checkpoint.weight_bytes, 4 if checkpoint.dtype == "float32" else 2)
+        stored = 4 if checkpoint.dtype == "float32" else 2
+        return Residence(checkpoint.weight_bytes, stored, DECODING, SPARE)
     packed = checkpoint.weight_bytes - checkpoint.float_bytes
-    return Residence(packed + checkpoint.float_items * dtype.itemsize, dtype.itemsize)
+    weights = packed + checkpoint.float_items * dtype.itemsize
+    return Residence(weights, dtype.itemsize, DECODING, SPARE)
 
 
 def recommended() -> DeviceMemory | None:

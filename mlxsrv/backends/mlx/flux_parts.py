@@ -1,0 +1,86 @@
+"""The parts of a FLUX.1 model, and what its pipeline makes of pictures that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlxsrv.backends import flux_layout as layout
+from mlxsrv.backends.flow import FlowSchedule
+from mlxsrv.backends.mlx.flux import FluxShape, FluxTransformer
+from mlxsrv.backends.mlx.flux_texts import FluxTexts
+from mlxsrv.backends.mlx.vae import Vae, VaeShape
+from mlxsrv.core.errors import InvalidRequest
+from mlxsrv.core.image import Drawing, ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A drawing begins with the picture, unless the model looks at it as one of `references`, or
+    `fills` what is masked. `steps` and `guidance` hold where a request is silent and the model
+    has guidance at all."""
+
+    steps: int = 28
+    guidance: float = 3.5
+    references: bool = False
+    fills: bool = False
+
+    @property
+    def begins(self) -> bool:
+        return not (self.references or self.fills)
+
+    def require_inputs(self, drawing: Drawing) -> None:
+        """Raises InvalidRequest where the model can't do without what the drawing lacks."""
+        if self.fills and drawing.mask is None:
+            raise InvalidRequest(
+                "this model fills masked parts of a picture: send one and a mask",
+                param="mask" if drawing.images else "image",
+            )
+
+    def inputs(self, latents: VaeShape) -> int:
+        """Numbers a token that the transformer takes."""
+        channels = latents.latents * layout.PATCH**2
+        if self.fills:
+            return 2 * channels + (latents.factor * layout.PATCH) ** 2
+        return channels
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "FluxPipeline": Variant(),
+    "FluxKontextPipeline": Variant(guidance=2.5, references=True),
+    "FluxFillPipeline": Variant(steps=50, guidance=30.0, fills=True),
+}
+"""By the name of the pipeline's class; what is silent is as the models' cards have it."""
+
+FEW_STEPS = 4
+"""Of a model that needs no guidance."""
+
+
+@dataclass(frozen=True, slots=True)
+class FluxParts:
+    """What a folder's configurations say, and the networks."""
+
+    variant: Variant
+    shape: FluxShape
+    vae_shape: VaeShape
+    schedule: FlowSchedule
+    transformer: FluxTransformer
+    vae: Vae
+    texts: FluxTexts
+
+    @property
+    def facts(self) -> ImageFacts:
+        multiple = self.vae_shape.factor * layout.PATCH
+        side = max(multiple, self.vae_shape.side // multiple * multiple)
+        guided = self.shape.guidance
+        return ImageFacts(
+            width=side,
+            height=side,
+            multiple=multiple,
+            steps=self.variant.steps if guided else FEW_STEPS,
+            guidance=self.variant.guidance if guided else None,
+            negative_prompt=False,
+            inputs=1,
+            references=self.variant.references,
+            masks=not self.variant.references,
+        )
