@@ -20,6 +20,7 @@ from mlxsrv.core.meters import (
     INTER_TOKEN_SECONDS,
     DeviceMeters,
     EncoderMeters,
+    ImageMeters,
     RequestMeters,
     SpeechMeters,
     TextMeters,
@@ -62,11 +63,21 @@ class MetersCollector(Collector):
         yield self._requests()
         transcriptions = self._registry.transcription_meters()
         speech = self._registry.speech_meters()
-        yield from _text(
-            self._registry.text_meters(), self._registry.encoder_meters(), transcriptions, speech
+        images = self._registry.image_meters()
+        texts, encoders = self._registry.text_meters(), self._registry.encoder_meters()
+        yield from _text(texts, encoders, transcriptions)
+        yield GaugeMetricFamily(
+            "mlxsrv_queue_length",
+            "Sequences, texts, recordings and pictures that wait for their turn.",
+            value=sum(
+                one.queue_length
+                for meters in (texts, encoders, transcriptions, speech, images)
+                for one in meters
+            ),
         )
         yield from _transcriptions(transcriptions)
         yield from _speech(speech)
+        yield from _images(images)
         yield self._slices()
         yield CounterMetricFamily(
             "mlxsrv_restarts",
@@ -123,12 +134,9 @@ def _text(
     models: Sequence[TextMeters],
     encoders: Sequence[EncoderMeters],
     transcriptions: Sequence[TranscriptionMeters],
-    speech: Sequence[SpeechMeters],
 ) -> Iterator[Metric]:
     prompt_tokens = sum(m.prompt_tokens for m in models) + sum(e.tokens for e in encoders)
     written = sum(t.generated_tokens for t in transcriptions)
-    queues = [m.queue_length for m in models] + [e.queue_length for e in encoders]
-    queues += [t.queue_length for t in transcriptions] + [s.queue_length for s in speech]
     for name, help_text, value in (
         ("prompt", "Prompt tokens taken in.", prompt_tokens),
         (
@@ -153,11 +161,6 @@ def _text(
         "mlxsrv_inter_token_seconds",
         "Between consecutive tokens of one sequence.",
         [m.inter_token for m in models] or [Histogram(INTER_TOKEN_SECONDS)],
-    )
-    yield GaugeMetricFamily(
-        "mlxsrv_queue_length",
-        "Sequences, texts and recordings that wait for their turn.",
-        value=sum(queues),
     )
     yield GaugeMetricFamily(
         "mlxsrv_running_sequences",
@@ -186,6 +189,19 @@ def _speech(models: Sequence[SpeechMeters]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "mlxsrv_running_speech",
         "Texts that are being spoken.",
+        value=sum(m.running for m in models),
+    )
+
+
+def _images(models: Sequence[ImageMeters]) -> Iterator[Metric]:
+    for name, help_text, value in (
+        ("images", "Pictures finished.", sum(m.pictures for m in models)),
+        ("image_steps", "Steps of pictures done.", sum(m.steps for m in models)),
+    ):
+        yield CounterMetricFamily(f"mlxsrv_{name}", help_text, value=value)
+    yield GaugeMetricFamily(
+        "mlxsrv_running_images",
+        "Requests whose pictures are being drawn.",
         value=sum(m.running for m in models),
     )
 

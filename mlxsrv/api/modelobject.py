@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mlxsrv.api.schemas.management import MemoryObject, ModelDeleted, ModelObject
+from mlxsrv.api.schemas.management import ImageObject, MemoryObject, ModelDeleted, ModelObject
+from mlxsrv.core.image import ImageFacts
 from mlxsrv.registry import MemoryState, ModelInfo
 
 
@@ -29,7 +30,22 @@ def model_object(info: ModelInfo) -> ModelObject:
     if info.speech is not None:
         found["sample_rate"] = info.speech.sample_rate
         found["cloning"] = info.speech.clones
+    if info.image is not None:
+        found["image"] = _image_object(info.image)
     return found
+
+
+def _image_object(facts: ImageFacts) -> ImageObject:
+    return {
+        "size": f"{facts.width}x{facts.height}",
+        "multiple": facts.multiple,
+        "steps": facts.steps,
+        "guidance": facts.guidance,
+        "negative_prompt": facts.negative_prompt,
+        "edits": facts.inputs > 0,
+        "inputs": facts.inputs,
+        "masks": facts.masks,
+    }
 
 
 def deleted_object(info: ModelInfo) -> ModelDeleted:

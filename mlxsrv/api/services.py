@@ -15,6 +15,7 @@ from mlxsrv.config.settings import Settings
 from mlxsrv.core.kinds import Kind
 from mlxsrv.core.meters import (
     EncoderMeters,
+    ImageMeters,
     RequestMeters,
     SpeechMeters,
     TextMeters,
@@ -67,6 +68,8 @@ class RegistryView(Protocol):
     def transcription_meters(self) -> Sequence[TranscriptionMeters]: ...
 
     def speech_meters(self) -> Sequence[SpeechMeters]: ...
+
+    def image_meters(self) -> Sequence[ImageMeters]: ...
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,18 @@ MODEL_FLAGS = {
     "chat_template": "--chat-template",
     "voice_prompt": "--voice-prompt",
     "default_size": "--size",
+    "steps": "--steps",
+    "guidance": "--guidance",
+    "quantize": "--quantize",
+    "preview": "--preview",
     "ttl": "--model-ttl",
     "pin": "--pin",
     "preload": "--preload",
 }
 """Key of `[api.models.NAME]` → its flag, for the one MODEL of the command line."""
+
+ALSO = {"image_metadata": "--metadata"}
+"""Key → a shorter flag beside its own."""
 
 MAX_PORT = 65535
 
@@ -42,7 +49,8 @@ def add_settings_flags(parser: argparse.ArgumentParser) -> None:
     for section, key in sources.keys():  # noqa: SIM118 (a function, not a mapping)
         if section not in groups:
             groups[section] = parser.add_argument_group(f"[{section}]")
-        _add_flag(groups[section], sources.flag_of(key), f"set_{key}", _field(section, key))
+        names = [sources.flag_of(key), *([ALSO[key]] if key in ALSO else [])]
+        _add_flag(groups[section], names, f"set_{key}", _field(section, key))
     groups["api"].add_argument("--host", help="where to listen; beats the address's host")
     groups["api"].add_argument(
         "--port", type=_port, help="port to listen on, 0 for a free one; beats the address's port"
@@ -67,10 +75,10 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("for a single MODEL")
     group.add_argument("--name", help="name to serve it by (default: from its folder or id)")
     for key, flag in MODEL_FLAGS.items():
-        _add_flag(group, flag, f"model_{key}", ModelSettings.model_fields[key])
+        _add_flag(group, [flag], f"model_{key}", ModelSettings.model_fields[key])
 
 
-def _add_flag(group: Any, flag: str, dest: str, field: FieldInfo) -> None:
+def _add_flag(group: Any, names: Sequence[str], dest: str, field: FieldInfo) -> None:
     text = (field.description or "").replace("%", "%%")
     default = field.get_default(call_default_factory=True)
     if default not in (None, (), {}):
@@ -78,11 +86,11 @@ def _add_flag(group: Any, flag: str, dest: str, field: FieldInfo) -> None:
         text += f" (default: {shown})"
     if field.annotation is bool:
         action: Any = argparse.BooleanOptionalAction
-        group.add_argument(flag, dest=dest, action=action, default=None, help=text)
+        group.add_argument(*names, dest=dest, action=action, default=None, help=text)
     else:
         # Values stay text: the settings convert them, and name the flag where they can't.
-        metavar = flag.removeprefix("--").upper().replace("-", "_")
-        group.add_argument(flag, dest=dest, default=None, metavar=metavar, help=text)
+        metavar = names[0].removeprefix("--").upper().replace("-", "_")
+        group.add_argument(*names, dest=dest, default=None, metavar=metavar, help=text)
 
 
 def _field(section: str, key: str) -> FieldInfo:

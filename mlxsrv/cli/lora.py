@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load = actions.add_parser("load", help="serve an adapter beside its base model")
     load.add_argument("base", metavar="BASE", help="name of a served model")
     load.add_argument("name", metavar="NAME", help="name to serve the adapter by")
-    load.add_argument("path", metavar="PATH", help="folder of a PEFT or mlx-lm adapter")
+    load.add_argument("path", metavar="PATH", help="folder of the adapter, or its safetensors file")
     load.add_argument("--scale", type=float, help="strength (default: 1, as published)")
     unload = actions.add_parser("unload", help="take an adapter out of the server")
     unload.add_argument("name", metavar="NAME")

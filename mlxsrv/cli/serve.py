@@ -113,8 +113,9 @@ def fetch_models(settings: Settings) -> None:
         if not model.preload:
             continue
         path = manifests.hub_id(model.path, backend) or model.path
-        for part in (path, model.adapter, model.draft):
+        parts = ((path, hub.locate), (model.adapter, hub.locate_adapter), (model.draft, hub.locate))
+        for part, locate in parts:
             known = part is None or part in settings.api.models or builtin.builtin_folder(part)
             if part is not None and not known and is_hub_id(part):
                 with download_bar() as report:
-                    hub.locate(part, download=True, progress=report)
+                    locate(part, download=True, progress=report)

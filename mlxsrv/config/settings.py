@@ -60,6 +60,11 @@ def _port_map(value: object) -> object:
     return {kind.strip(): port.strip() for kind, _, port in pairs}
 
 
+def _number(value: object) -> object:
+    """Flags and variables give every number as text, which a choice of numbers does not read."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _ui_auth(value: SecretStr | None) -> SecretStr | None:
     if value is not None and not all(value.get_secret_value().partition(":")):
         raise ValueError("should be USER:PASSWORD")
@@ -68,6 +73,7 @@ def _ui_auth(value: SecretStr | None) -> SecretStr | None:
 
 TextList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 PathList = Annotated[tuple[Path, ...], BeforeValidator(_comma_list)]
+Bits = Annotated[Literal[4, 8], BeforeValidator(_number)]
 
 
 class Section(BaseModel):
@@ -90,6 +96,14 @@ class ModelSettings(Section):
     chat_template: str | None = Field(None, description="Jinja file, or the template itself")
     voice_prompt: Path | None = Field(None, description="audio file whose voice is cloned")
     default_size: str | None = Field(None, pattern=r"^\d{1,5}x\d{1,5}$", description="WxH")
+    steps: int | None = Field(None, ge=1, description="denoising steps where a request is silent")
+    guidance: float | None = Field(
+        None, ge=0.0, le=100.0, description="how closely pictures follow the prompt, likewise"
+    )
+    quantize: Bits | None = Field(None, description="pack an image model's weights: 4 or 8 bits")
+    preview: Path | None = Field(
+        None, description="small decoder (TAEF1) that shows what pictures will look like"
+    )
     ttl: Seconds | None = Field(None, description="unload after this many idle seconds")
     pin: bool = Field(False, description="never unload under memory pressure")
     preload: bool = Field(True, description="load at start rather than on first use")
@@ -123,6 +137,12 @@ class ApiSettings(Section):
     files_dir: Path | None = Field(None, description="folder for /v1/files, made if missing")
     voices_dir: Path | None = Field(None, description="folder that voice_path may name files in")
     max_speech_chars: int = Field(10_000, ge=1, description="longest text to be spoken at once")
+    max_prompt_chars: int = Field(32_000, ge=1, description="longest description of a picture")
+    max_image_side: int = Field(4096, ge=16, description="pixels along a side of a picture")
+    max_image_pixels: int = Field(4_194_304, ge=256, description="pixels of a picture, 2048x2048")
+    max_image_steps: int = Field(100, ge=1, description="denoising steps of a picture")
+    max_images: int = Field(10, ge=1, description="pictures that a request may ask for")
+    image_metadata: bool = Field(True, description="tell in pictures how they were made")
     log_level: LogLevel = Field("info", description="how much is logged")
     drain_seconds: Seconds = Field(
         30.0, description="how long running requests may go on after SIGTERM"
@@ -151,7 +171,7 @@ class EngineSettings(Section):
         None, ge=0, description="kept prompts (default: an eighth of memory, up to 4 GB; 0: none)"
     )
     prefix_cache_dir: Path | None = Field(None, description="disk tier of the prefix cache")
-    kv_bits: Literal[4, 8] | None = Field(None, description="quantise the KV cache")
+    kv_bits: Bits | None = Field(None, description="quantise the KV cache")
 
 
 class MemorySettings(Section):

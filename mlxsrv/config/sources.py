@@ -229,6 +229,8 @@ def _impossible_models(
                 yield (*where, field), f"no such file or folder, and not a hub id: {value}"
         if model.voice_prompt is not None and not model.voice_prompt.is_file():
             yield (*where, "voice_prompt"), f"no such file: {model.voice_prompt}"
+        if model.preview is not None and not model.preview.exists():
+            yield (*where, "preview"), f"no such file or folder: {model.preview}"
         template = model.chat_template
         if template is not None and "{" not in template and not Path(template).is_file():
             yield (*where, "chat_template"), f"neither a Jinja file nor a template: {template}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,48 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """Pictures to be made, one after the other; the fields are those of `Drawing`.
+
+    Picture i of the `n` is drawn with `seed` + i; None: a seed is drawn, and told.
+    """
+
+    prompt: str
+    width: int
+    height: int
+    steps: int
+    n: int = 1
+    seed: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    images: tuple[Pixels, ...] = ()
+    mask: Mask | None = None
+    strength: float = 0.8
+    previews: int = 0
+    adapter: str | None = None
+
+    def drawing(self, seed: int) -> Drawing:
+        own = {field.name: getattr(self, field.name) for field in fields(Drawing)}
+        return Drawing(**{**own, "seed": seed})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUpdate:
+    """How far picture `index` of a request has come: `done` of `steps`; `seed` is its own.
+
+    `picture` comes with its last update. `preview` is what it will look like; where a reader is
+    slow, updates in between are left out.
+    """
+
+    index: int
+    seed: int
+    done: int
+    steps: int
+    preview: Pixels | None = None
+    picture: Pixels | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DrawingStep:
     """How far a picture has come: `done` of `steps`.
 
@@ -79,3 +121,12 @@ def preview_steps(steps: int, previews: int) -> frozenset[int]:
     picture follows at once."""
     wanted = min(previews, steps - 1)
     return frozenset(round(steps * place / (wanted + 1)) for place in range(1, wanted + 1))
+
+
+def restored(drawing: Drawing, picture: Pixels) -> Pixels:
+    """The picture with what its mask keeps as it was, to the last bit."""
+    if drawing.mask is None or not drawing.images or drawing.images[0].shape != picture.shape:
+        return picture
+    new = np.rint(255 * drawing.mask).astype(np.uint32)[..., None]
+    mixed = (picture * new + drawing.images[0] * (255 - new) + 127) // 255
+    return mixed.astype(np.uint8)

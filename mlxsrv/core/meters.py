@@ -67,6 +67,17 @@ class SpeechMeters:
 
 
 @dataclass(slots=True)
+class ImageMeters:
+    """One image model's counts. `pictures` that were finished and `steps` done only grow; the
+    others are now."""
+
+    pictures: int = 0
+    steps: int = 0
+    queue_length: int = 0
+    running: int = 0
+
+
+@dataclass(slots=True)
 class DeviceMeters:
     """Turns of the device thread, in seconds by kind of work, and work that waits for one."""
 

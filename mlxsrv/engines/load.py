@@ -7,26 +7,38 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mlxsrv.backends import load
+from mlxsrv.backends.adapter import Adapter
 from mlxsrv.backends.adapter_files import read_adapter
 from mlxsrv.backends.checkpoint import Checkpoint
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.footprint import Footprint
+from mlxsrv.backends.image_adapter_files import read_image_adapter
 from mlxsrv.backends.pacing import PrefillPacer
 from mlxsrv.backends.select import Backend
 from mlxsrv.config.settings import ModelSettings, Settings
 from mlxsrv.core.errors import InvalidRequest, LoadError
 from mlxsrv.core.kinds import TEXT_KINDS, Kind
-from mlxsrv.core.meters import EncoderMeters, SpeechMeters, TextMeters, TranscriptionMeters
+from mlxsrv.core.meters import (
+    EncoderMeters,
+    ImageMeters,
+    SpeechMeters,
+    TextMeters,
+    TranscriptionMeters,
+)
 from mlxsrv.engines import embedding, rerank
 from mlxsrv.engines.context import context_of
+from mlxsrv.engines.image_load import load_image, options_of
 from mlxsrv.engines.memory import MemoryBudget
-from mlxsrv.engines.model import Model, TextModel
+from mlxsrv.engines.model import ImageModel, Model, TextModel
 from mlxsrv.engines.speech_load import load_speech
 from mlxsrv.engines.text import TextEngine
 from mlxsrv.engines.tokenizer import TextTokenizer
 from mlxsrv.engines.transcription_load import load_transcription
+
+A = TypeVar("A", TextModel, ImageModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,8 @@ class Wanted:
 
     `own` is what the configuration says of it. `meters` go on counting where an earlier load
     of it stopped. `on_progress` hears of the bytes in place so far, `on_short` of the bytes
-    that a request waits for; the latter is called on the device thread.
+    that a request waits for; the latter is called on the device thread. `staged`: see
+    `ImageOptions`.
     """
 
     name: str
@@ -54,11 +67,13 @@ class Wanted:
     found: Checkpoint
     own: ModelSettings
     footprint: Footprint
+    staged: bool = False
     adapter: Path | None = None
     text_meters: TextMeters | None = None
     encoder_meters: EncoderMeters | None = None
     transcription_meters: TranscriptionMeters | None = None
     speech_meters: SpeechMeters | None = None
+    image_meters: ImageMeters | None = None
     on_progress: Callable[[int], None] | None = None
     on_short: Callable[[int], None] = lambda nbytes: None
 
@@ -111,6 +126,8 @@ async def load_model(wanted: Wanted, around: Surroundings) -> Model:
         return await load_speech(
             wanted.name, speaker, wanted.own, settings, device, wanted.speech_meters
         )
+    if wanted.kind is Kind.IMAGE:
+        return await _load_image(wanted, around)
     raise LoadError(f"{wanted.name} is of type {wanted.kind}, which is not served")
 
 
@@ -154,14 +171,45 @@ async def _load_text(wanted: Wanted, around: Surroundings) -> TextModel:
     return model if wanted.adapter is None else await _adapted(model, wanted.adapter)
 
 
-async def _adapted(model: TextModel, folder: Path) -> TextModel:
+async def _load_image(wanted: Wanted, around: Surroundings) -> ImageModel:
+    settings, own, found = around.settings, wanted.own, wanted.found
+    options = options_of(wanted.name, own, around.backend, settings.engine, staged=wanted.staged)
+    await asyncio.to_thread(load.import_image, around.backend, found)
+    backend = await around.device.run(
+        "load",
+        lambda: load.load_image(around.backend, found, options),
+        on_step=wanted.on_progress,
+    )
+    model = await load_image(
+        wanted.name,
+        backend,
+        own,
+        settings,
+        around.device,
+        memory=around.memory,
+        on_short=wanted.on_short,
+        meters=wanted.image_meters,
+    )
+    return model if wanted.adapter is None else await _adapted(model, wanted.adapter)
+
+
+async def _adapted(model: A, path: Path) -> A:
     """The model with the adapter that its configuration names."""
     try:
-        await model.engine.add_adapter(model.name, await asyncio.to_thread(read_adapter, folder))
+        adapter = await asyncio.to_thread(adapter_for, model, path)
+        await model.engine.add_adapter(model.name, adapter)
     except InvalidRequest as error:
         await model.close()
         raise LoadError(f"{model.name}: adapter: {error.message}") from error
     return replace(model, adapter=model.name)
+
+
+def adapter_for(model: TextModel | ImageModel, path: Path, scale: float | None = None) -> Adapter:
+    """Reads a LoRA adapter in the formats that are published for models of this kind. Raises
+    InvalidRequest."""
+    if isinstance(model, ImageModel):
+        return read_image_adapter(path, scale=scale)
+    return read_adapter(path, scale=scale)
 
 
 def _tokenizer(folder: Path, chat_template: str | None) -> TextTokenizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -12,14 +12,16 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """Written and read on the event loop's thread. The reader gets all that has come since."""
 
-    def __init__(self) -> None:
+    def __init__(self, join: Callable[[list[T], T], None] = list.append) -> None:
+        """`join` adds an item to those that wait; it may leave out some that matter no more."""
+        self._join = join
         self._items: list[T] = []
         self._ended = False
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, item: T) -> None:
-        self._items.append(item)
+        self._join(self._items, item)
         self._wake()
 
     def end(self, error: BaseException | None = None) -> None:

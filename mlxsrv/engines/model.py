@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from mlxsrv.backends.base import ModelFacts
 from mlxsrv.backends.generation import GenerationDefaults
 from mlxsrv.core.errors import MlxsrvError
+from mlxsrv.core.image import ImageFacts
 from mlxsrv.core.speech import SpeechFacts
 from mlxsrv.engines.encoder import EncoderEngine
 from mlxsrv.engines.encoder_tokenizer import EncoderTokenizer
+from mlxsrv.engines.image import ImageEngine
 from mlxsrv.engines.pairs import PairReader
 from mlxsrv.engines.speech import SpeechEngine
 from mlxsrv.engines.text import TextEngine
@@ -128,3 +130,16 @@ class SpeechModel(_Served[SpeechEngine]):
 
     speech: SpeechFacts
     prompt: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageModel(_Served[ImageEngine]):
+    """An image model under its served name.
+
+    `image` holds what is true where a request is silent: the configuration's size, steps and
+    guidance, else the model's own, inside the server's bounds. `adapter` names the LoRA adapter
+    that it draws with, if any.
+    """
+
+    image: ImageFacts
+    adapter: str | None = None

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from pathlib import Path
 
-from mlxsrv.backends.adapter_files import read_adapter
 from mlxsrv.core.errors import InvalidRequest, MlxsrvError
+from mlxsrv.engines.load import adapter_for
 from mlxsrv.engines.memory import MemoryBudget
-from mlxsrv.engines.model import Model, TextModel
+from mlxsrv.engines.model import ImageModel, Model, TextModel
 from mlxsrv.registry.entry import Entry, LoadedAdapter
 
 log = logging.getLogger(__name__)
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 async def attach(
     model: Model, name: str, folder: Path, scale: float, memory: MemoryBudget
 ) -> LoadedAdapter:
-    """Adds the adapter in `folder` to a loaded model. Raises InvalidRequest,
-    InsufficientMemory."""
-    if not isinstance(model, TextModel):
+    """Adds the adapter at `folder`, for image models also a file, to a loaded model. Raises
+    InvalidRequest, InsufficientMemory."""
+    if not isinstance(model, TextModel | ImageModel):
         raise InvalidRequest(f"model: {model.name} can't take adapters", param="model")
-    adapter = await asyncio.to_thread(read_adapter, folder, scale=scale)
+    adapter = await asyncio.to_thread(adapter_for, model, folder, scale)
     if not memory.take("adapters", adapter.nbytes):
         raise memory.refusal(f"the adapter {name}", adapter.nbytes)
     try:
@@ -50,7 +50,7 @@ async def attach_all(entry: Entry, model: Model, memory: MemoryBudget) -> None:
 
 async def detach(model: Model, entry: Entry, memory: MemoryBudget) -> None:
     """Takes out an adapter that no request uses."""
-    assert isinstance(model, TextModel) and entry.adapter is not None
+    assert isinstance(model, TextModel | ImageModel) and entry.adapter is not None
     await model.engine.remove_adapter(entry.name)
     memory.release("adapters", entry.adapter.nbytes)
 

@@ -13,6 +13,7 @@ from mlxsrv.backends.checkpoint import Checkpoint
 from mlxsrv.backends.footprint import Footprint
 from mlxsrv.config.settings import ModelSettings
 from mlxsrv.core.errors import MlxsrvError
+from mlxsrv.core.image import ImageFacts
 from mlxsrv.core.kinds import Kind
 from mlxsrv.core.speech import SpeechFacts
 from mlxsrv.engines.model import Model
@@ -25,7 +26,7 @@ State = Literal["available", "loading", "idle", "loaded"]
 class ModelInfo:
     """Sizes in bytes and tokens, times in seconds (`created` since 1970). `base` and `adapter`
     are those of a LoRA adapter: the model it belongs to, and the folder it came from. `speech`
-    is known of a model that speaks once it has been in memory."""
+    and `image` are known of a model that speaks or draws once it has been in memory."""
 
     name: str
     kind: Kind
@@ -44,6 +45,7 @@ class ModelInfo:
     leases: int = 0
     idle_seconds: float | None = None
     speech: SpeechFacts | None = None
+    image: ImageFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Entry:
 
     `tickets` are callers who wait until it is in memory. A model that is `leaving` serves out
     its leases and gives no more. `own_adapter` is the LoRA adapter that it always runs with.
+    A `staged` one was loaded in the smaller form of its footprint.
     """
 
     name: str
@@ -118,7 +121,9 @@ class Entry:
     adapter: LoadedAdapter | None = None
     model: Model | None = None
     footprint: Footprint | None = None
+    staged: bool = False
     speech: SpeechFacts | None = None
+    image: ImageFacts | None = None
     held: int = 0
     leases: int = 0
     own_adapter: Path | None = None
@@ -128,6 +133,12 @@ class Entry:
     tickets: list[asyncio.Future[Model]] = field(default_factory=list)
     listeners: list[OnProgress] = field(default_factory=list)
     adapters: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def held_as(self) -> Footprint | None:
+        """The form in which it is loaded, or would be."""
+        whole = self.footprint
+        return whole.staged if whole is not None and self.staged else whole
 
     @property
     def kind(self) -> Kind:

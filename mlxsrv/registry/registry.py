@@ -24,9 +24,15 @@ from mlxsrv.core.errors import (
     Unavailable,
 )
 from mlxsrv.core.kinds import SERVED_KINDS, TEXT_KINDS, Kind
-from mlxsrv.core.meters import EncoderMeters, SpeechMeters, TextMeters, TranscriptionMeters
+from mlxsrv.core.meters import (
+    EncoderMeters,
+    ImageMeters,
+    SpeechMeters,
+    TextMeters,
+    TranscriptionMeters,
+)
 from mlxsrv.engines.context import context_of
-from mlxsrv.engines.model import Model, TextModel
+from mlxsrv.engines.model import ImageModel, Model, TextModel
 from mlxsrv.registry import finding
 from mlxsrv.registry.adapters import Adapters
 from mlxsrv.registry.entry import (
@@ -40,6 +46,9 @@ from mlxsrv.registry.entry import (
 from mlxsrv.registry.fetching import Fetcher, note_on
 from mlxsrv.registry.naming import Catalogue, default_name, same_family
 from mlxsrv.registry.residency import Residency
+
+ADAPTED_KINDS = TEXT_KINDS | {Kind.IMAGE}
+"""Kinds that take LoRA adapters."""
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -126,6 +135,10 @@ class Registry:
         """The meters of every speaking model that was ever in memory."""
         return list(self._residency.meters.speech.values())
 
+    def image_meters(self) -> list[ImageMeters]:
+        """The meters of every image model that was ever in memory."""
+        return list(self._residency.meters.image.values())
+
     def loads(self) -> Mapping[str, int]:
         """How often each model was loaded."""
         return self._residency.meters.loads
@@ -160,6 +173,7 @@ class Registry:
             leases=entry.leases,
             idle_seconds=time.monotonic() - entry.last_used if idle else None,
             speech=owner.speech,
+            image=owner.image,
         )
 
     # Using a model
@@ -287,7 +301,7 @@ class Registry:
         self, model: str | None, name: str, path: str, scale: float | None = None
     ) -> AdapterInfo:
         """Adds a LoRA adapter beside its base, under a name of its own; see `Adapters.load`."""
-        served = await self.resolve(model, TEXT_KINDS, prefer=Kind.CHAT)
+        served = await self.resolve(model, ADAPTED_KINDS, prefer=Kind.CHAT)
         base = self._catalogue.named(served)
         return await self._to_its_end(self._adapters.load(base, name, path, scale))
 
@@ -312,16 +326,16 @@ def expand(models: Mapping[str, ModelSettings]) -> dict[str, ModelSettings]:
 
 
 def _context_length(entry: Entry) -> int | None:
-    """Sound has none."""
+    """Sound and pictures have none."""
     owner = entry.base or entry
-    if owner.checkpoint is None or entry.kind in {Kind.STT, Kind.TTS}:
+    if owner.checkpoint is None or entry.kind in {Kind.STT, Kind.TTS, Kind.IMAGE}:
         return None
     return context_of(owner.settings, owner.checkpoint)
 
 
 def _view(entry: Entry, model: Model) -> Model:
     """The model as a request for `entry` sees it: an adapter is its base with itself added."""
-    if entry.base is None or not isinstance(model, TextModel):
+    if entry.base is None or not isinstance(model, TextModel | ImageModel):
         return model
     if entry.adapter is None:
         raise Unavailable(f"The adapter {entry.name} is being loaded", retry_after=1.0)

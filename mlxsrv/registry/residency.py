@@ -22,7 +22,13 @@ from mlxsrv.core.errors import (
 )
 from mlxsrv.engines.load import Surroundings, load_model
 from mlxsrv.engines.memory import MemoryBudget, size
-from mlxsrv.engines.model import Model, SpeechModel, TextModel, TranscriptionModel
+from mlxsrv.engines.model import (
+    ImageModel,
+    Model,
+    SpeechModel,
+    TextModel,
+    TranscriptionModel,
+)
 from mlxsrv.registry import room
 from mlxsrv.registry.attaching import attach_all, attached_bytes
 from mlxsrv.registry.entry import Entry, LoadProgress
@@ -152,7 +158,7 @@ class Residency:
             return
         entry.loading = True
         around = await self._surroundings()
-        footprint = await self._footprint(entry)
+        footprint = await self._form(entry)
         entry.report(LoadProgress("waiting", 0, footprint.weights))
         await self._make_room(entry, footprint)
         entry.held = footprint.weights
@@ -170,6 +176,8 @@ class Residency:
         entry.model = model
         if isinstance(model, SpeechModel):
             entry.speech = model.speech
+        if isinstance(model, ImageModel):
+            entry.image = model.image
         self.meters.loads[entry.name] += 1
         self._resident.append(entry)
         self._note_activations()
@@ -190,12 +198,19 @@ class Residency:
             )
         return self._around
 
+    async def _form(self, entry: Entry) -> Footprint:
+        """In which form to load a model: staged only where the whole does not fit."""
+        whole = await self._footprint(entry)
+        entry.staged = whole.staged is not None and not self._may_fit(whole)
+        return whole.staged if whole.staged is not None and entry.staged else whole
+
     async def _footprint(self, entry: Entry) -> Footprint:
         if entry.footprint is None:
             found = entry.checkpoint
             assert found is not None
+            bits = entry.settings.quantize
             entry.footprint = await self._device.call(
-                lambda: load.footprint(self._backend, found, entry.kind), kind="load"
+                lambda: load.footprint(self._backend, found, entry.kind, bits), kind="load"
             )
         return entry.footprint
 
@@ -207,14 +222,10 @@ class Residency:
         Raises TooLargeForMemory, InsufficientMemory.
         """
         what = f"the model {entry.name}"
-        total = need.weights + need.activations + need.cache(LEAST_TOKENS)
+        total = _least(need)
         if total > self.memory.limit:
-            raise TooLargeForMemory(
-                f"{what} needs {size(total)} of memory, and the budget is "
-                f"{size(self.memory.limit)}",
-                param="model",
-            )
-        if total > self.memory.limit - room.staying_bytes(self._resident):
+            raise self._too_large(what, entry)
+        if not self._may_fit(need):
             raise self.memory.refusal(what, total)
         deadline = asyncio.get_running_loop().time() + ROOM_SECONDS
         while not self._reserve(need):
@@ -223,6 +234,22 @@ class Residency:
             victim = room.victim(self._resident)
             if victim is None or not await self._send_off(victim, deadline):
                 raise self._refusal(what, need, total)
+
+    def _may_fit(self, need: Footprint) -> bool:
+        """Whether there is room for a model once all others are gone that may go."""
+        return _least(need) <= self.memory.limit - room.staying_bytes(self._resident)
+
+    def _too_large(self, what: str, entry: Entry) -> TooLargeForMemory:
+        whole = entry.footprint
+        assert whole is not None
+        needs = f"{size(_least(whole))} of memory"
+        if whole.staged is not None:
+            needs += (
+                f", or {size(_least(whole.staged))} with its text encoders loaded for each prompt"
+            )
+        return TooLargeForMemory(
+            f"{what} needs {needs}, and the budget is {size(self.memory.limit)}", param="model"
+        )
 
     def _reserve(self, need: Footprint) -> bool:
         more = max(0, need.activations - self.memory.held()["activations"])
@@ -279,7 +306,7 @@ class Residency:
 
     def _note_activations(self) -> None:
         """One model runs at a time, so what the hungriest one computes counts for all."""
-        most = max((e.footprint.activations for e in self._resident if e.footprint), default=0)
+        most = max((e.held_as.activations for e in self._resident if e.held_as), default=0)
         self.memory.change("activations", most - self.memory.held()["activations"])
 
     # Models that leave
@@ -346,5 +373,11 @@ class Residency:
         model = entry.model
         if nbytes <= self.memory.available or self.memory.held()["cache"] or model is None:
             return
-        if isinstance(model, TextModel | TranscriptionModel):
-            model.engine.refuse_next(self.memory.refusal("this request's cache", nbytes))
+        if isinstance(model, TextModel | TranscriptionModel | ImageModel):
+            what = "this picture" if isinstance(model, ImageModel) else "this request's cache"
+            model.engine.refuse_next(self.memory.refusal(what, nbytes))
+
+
+def _least(need: Footprint) -> int:
+    """Bytes with which a model is of some use."""
+    return need.weights + need.activations + need.cache(LEAST_TOKENS)

@@ -30,6 +30,7 @@ from mlxsrv.core.errors import GenerationFailed, ModelNotFound
 from mlxsrv.core.meters import (
     DeviceMeters,
     EncoderMeters,
+    ImageMeters,
     SpeechMeters,
     TextMeters,
     TranscriptionMeters,
@@ -48,6 +49,7 @@ class StandInRegistry:
         self.encoder = EncoderMeters()
         self.transcription = TranscriptionMeters()
         self.speech = SpeechMeters()
+        self.image = ImageMeters()
 
     def state(self) -> Literal["loading", "ready"]:
         return self.now
@@ -75,6 +77,9 @@ class StandInRegistry:
 
     def speech_meters(self) -> Sequence[SpeechMeters]:
         return (self.speech,)
+
+    def image_meters(self) -> Sequence[ImageMeters]:
+        return (self.image,)
 
 
 class StandInDevice:

@@ -83,6 +83,9 @@ def test_every_family_is_typed_and_described_before_anything_happened() -> None:
         "mlxsrv_running_transcriptions": "gauge",
         "mlxsrv_spoken_seconds": "counter",
         "mlxsrv_running_speech": "gauge",
+        "mlxsrv_images": "counter",
+        "mlxsrv_image_steps": "counter",
+        "mlxsrv_running_images": "gauge",
         "mlxsrv_slice_seconds": "histogram",
         "mlxsrv_restarts": "counter",
         "mlxsrv_memory_bytes": "gauge",
@@ -105,6 +108,8 @@ def test_the_numbers_are_those_of_the_meters() -> None:
     whisper.queue_length, whisper.running = 1, 2
     speech = cast(StandInRegistry, services.registry).speech
     speech.seconds, speech.queue_length, speech.running = 12.5, 5, 3
+    image = cast(StandInRegistry, services.registry).image
+    image.pictures, image.steps, image.queue_length, image.running = 3, 70, 8, 2
     text.time_to_first_token.observe(0.3)
     text.time_to_first_token.observe(1000)
     services.device.meters.observe("text", 0.004)
@@ -123,7 +128,7 @@ def test_the_numbers_are_those_of_the_meters() -> None:
         (name, "/v1/chat", "405"): 1,
     }
     assert samples(families["mlxsrv_prompt_tokens"]) == {("mlxsrv_prompt_tokens_total",): 18}
-    assert samples(families["mlxsrv_queue_length"]) == {("mlxsrv_queue_length",): 15}
+    assert samples(families["mlxsrv_queue_length"]) == {("mlxsrv_queue_length",): 23}
     assert samples(families["mlxsrv_generated_tokens"]) == {("mlxsrv_generated_tokens_total",): 62}
     for kind, value in (("seconds", 90.5), ("segments", 3)):
         family = f"mlxsrv_transcribed_{kind}"
@@ -132,6 +137,9 @@ def test_the_numbers_are_those_of_the_meters() -> None:
     assert samples(families[running]) == {(running,): 2}
     assert samples(families["mlxsrv_spoken_seconds"]) == {("mlxsrv_spoken_seconds_total",): 12.5}
     assert samples(families["mlxsrv_running_speech"]) == {("mlxsrv_running_speech",): 3}
+    assert samples(families["mlxsrv_images"]) == {("mlxsrv_images_total",): 3}
+    assert samples(families["mlxsrv_image_steps"]) == {("mlxsrv_image_steps_total",): 70}
+    assert samples(families["mlxsrv_running_images"]) == {("mlxsrv_running_images",): 2}
     assert samples(families["mlxsrv_running_sequences"]) == {("mlxsrv_running_sequences",): 4}
     first = samples(families["mlxsrv_time_to_first_token_seconds"])
     prefix = "mlxsrv_time_to_first_token_seconds"

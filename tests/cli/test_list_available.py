@@ -55,7 +55,7 @@ def test_one_kind_on_either_backend(tmp_path: Path) -> None:
 
 
 def test_nobody_is_promised_what_is_not_there(tmp_path: Path) -> None:
-    shown = mlxsrv(tmp_path, "list", "--available", "--kind", "image").stdout.splitlines()
+    shown = mlxsrv(tmp_path, "list", "--available", "--kind", "vision").stdout.splitlines()
     assert len(shown) > 1
     assert all(" not served yet " in row for row in shown[1:])
 
@@ -67,7 +67,7 @@ def test_nobody_is_promised_what_is_not_there(tmp_path: Path) -> None:
         ("qwen3-4b", "mlx", False, False, "too large"),
         ("qwen3-4b", "torch", True, False, "downloaded"),
         ("gpt-oss-20b", "torch", False, True, "needs mlx"),
-        ("flux.1-schnell", "mlx", True, True, "not served yet"),
+        ("flux.1-schnell", "mlx", True, True, "downloaded"),
         ("gemma-4-e4b", "mlx", True, True, "not served yet"),
     ],
 )
@@ -114,9 +114,9 @@ def test_local_models_can_be_filtered_and_read_by_programs(tmp_path: Path) -> No
     assert demo["kind"] == "chat"
     assert Path(demo["path"]).is_dir()
     assert demo["bytes"] > 0
-    assert json.loads(mlxsrv(tmp_path, "list", "--json", "--kind", "image").stdout) == []
-    assert mlxsrv(tmp_path, "list", "--kind", "image").stdout == (
-        "no image models yet: mlxsrv pull NAME\n"
+    assert json.loads(mlxsrv(tmp_path, "list", "--json", "--kind", "vision").stdout) == []
+    assert mlxsrv(tmp_path, "list", "--kind", "vision").stdout == (
+        "no vision models yet: mlxsrv pull NAME\n"
     )
 
 

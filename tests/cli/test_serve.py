@@ -45,6 +45,18 @@ def test_flags_of_the_one_model() -> None:
     assert (model.context_length, model.default_temperature) == (100, 0.5)
 
 
+def test_flags_of_an_image_model() -> None:
+    words = ["--size", "512x768", "--steps", "8", "--guidance", "4", "--quantize", "8"]
+    settings = resolve("org/flux", *words, "--no-metadata", "--max-images", "3")
+    [model] = settings.api.models.values()
+    assert (model.default_size, model.steps, model.guidance) == ("512x768", 8, 4.0)
+    assert model.quantize == 8
+    assert (settings.api.image_metadata, settings.api.max_images) == (False, 3)
+    assert resolve("org/flux", "--image-metadata").api.image_metadata
+    [demo] = resolve("demo", "--kind", "image").api.models.values()
+    assert Path(demo.path).name == "demo-image"
+
+
 def test_host_and_port_beat_the_address(tmp_path: Path) -> None:
     file = tmp_path / "m.toml"
     file.write_text("[api]\naddress = '0.0.0.0:9000'\n[api.models.m]\npath = 'o/m'\n", "utf-8")

@@ -162,11 +162,24 @@ def test_lists_ports_and_sizes_as_text() -> None:
     assert "secret" not in repr(found)
 
 
+def test_choices_of_numbers_as_text() -> None:
+    assert sources.load(environ={"MLXSRV_KV_BITS": "8"}).engine.kv_bits == 8
+    models = {"m": {"path": "demo", "quantize": "4", "steps": "2", "guidance": "3.5"}}
+    model = sources.load(environ={}, models=models).api.models["m"]
+    assert (model.quantize, model.steps, model.guidance) == (4, 2, 3.5)
+
+
 def test_models_of_the_command_line_take_the_place_of_the_files(tmp_path: Path) -> None:
     text = "[api.models.old]\npath = 'org/old'\n"
     found = load(tmp_path, text, models={"new": {"path": "org/new"}})
     assert list(found.api.models) == ["new"]
     assert list(load(tmp_path, text, models={}).api.models) == ["old"]
+
+
+def test_a_preview_decoder_has_to_be_there(tmp_path: Path) -> None:
+    text = "[api.models.a]\npath = 'o/a'\npreview = '/none/taef1'\n"
+    [found] = problems(tmp_path, text)
+    assert found == "mlxsrv.toml:3: api.models.a.preview: no such file or folder: /none/taef1"
 
 
 def test_names_are_used_once(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class LoadAdapterRequest(Body):
         description="the base (default: the first text model)",
     )
     lora_name: Name = Field(description="name to serve the adapter by")
-    lora_path: PathText = Field(description="folder of a PEFT or mlx-lm adapter, or hub id")
+    lora_path: PathText = Field(description="the adapter's folder, safetensors file, or hub id")
     scale: Scale | None = Field(None, description="strength; 1: as published")
 
 
@@ -76,9 +76,23 @@ class UnloadAdapterRequest(Body):
     lora_name: Name
 
 
+class ImageObject(TypedDict):
+    """What holds for a picture where a request is silent: `size` in pixels, whose sides are
+    multiples of `multiple`. `inputs` is how many pictures an edit may start from."""
+
+    size: str
+    multiple: int
+    steps: int
+    guidance: float | None
+    negative_prompt: bool
+    edits: bool
+    inputs: int
+    masks: bool
+
+
 class ModelObject(TypedDict):
     """OpenAI's fields, then ours. Bytes, seconds, tokens; `requests` are those in flight. The last
-    two are of models that speak, once they have been in memory."""
+    three are of models that speak or draw, once they have been in memory."""
 
     id: str
     object: Literal["model"]
@@ -99,6 +113,7 @@ class ModelObject(TypedDict):
     pin: bool
     sample_rate: NotRequired[int]
     cloning: NotRequired[bool]
+    image: NotRequired[ImageObject]
 
 
 class MemoryObject(TypedDict):
