@@ -12,11 +12,13 @@ from starlette.types import ASGIApp
 
 from mlxsrv import __version__
 from mlxsrv.api import (
+    cakeimage,
     chat,
     completions,
     embeddings,
     errors,
     health,
+    images,
     lora,
     metrics,
     models,
@@ -49,6 +51,8 @@ ROUTERS = (
     transcriptions.router,
     speech.router,
     voices.router,
+    images.router,
+    cakeimage.router,
     models.router,
     lora.router,
     tokenize.router,

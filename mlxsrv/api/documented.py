@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from mlxsrv.api.schemas.answers import ErrorEnvelope, PlainError
 from mlxsrv.media.audio_coder import CODINGS
+from mlxsrv.media.image_encode import MEDIA_TYPES
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -33,10 +35,20 @@ def sound() -> Responses:
     return {200: success, "default": {"model": ErrorEnvelope, "description": "What went wrong"}}
 
 
-def form_body(fields: type[BaseModel], *files: str) -> dict[str, Any]:
+def pictures(answer: Any, *, streams: bool = True, plain_errors: bool = False) -> Responses:
+    """Pictures in JSON, or the first of them as a file."""
+    found = responses(answer, streams=streams, plain_errors=plain_errors)
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = found[200].setdefault("content", {})
+    content.update(dict.fromkeys(MEDIA_TYPES.values() if streams else ["image/png"], binary))
+    return found
+
+
+def form_body(fields: type[BaseModel], *files: str, optional: Sequence[str] = ()) -> dict[str, Any]:
     """A multipart body of these fields, as text, and these files."""
     schema = fields.model_json_schema()
     binary = {"type": "string", "format": "binary"}
-    properties = {**dict.fromkeys(files, binary), **schema["properties"]}
-    form = {"type": "object", "properties": properties, "required": list(files)}
+    properties = {**dict.fromkeys([*files, *optional], binary), **schema["properties"]}
+    required = [*files, *schema.get("required", ())]
+    form = {"type": "object", "properties": properties, "required": required}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}

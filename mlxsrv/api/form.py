@@ -57,6 +57,9 @@ class Form:
             if isinstance(value, UploadFile)
         ]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
+
     def fields(self, lists: Mapping[str, str] | None = None) -> dict[str, str | list[str]]:
         """The text fields. Empty ones count as left out, as web forms mean them.
 

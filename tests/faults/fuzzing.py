@@ -63,6 +63,14 @@ BODIES: dict[str, list[dict[str, Any]]] = {
         {"input": "hello", "voice_data": "UklGRg==", "cfg_scale": 2, "stream_format": "sse"},
         {"input": "hello", "voice_path": "a.wav", "max_frames": 3, "diffusion_steps": 5},
     ],
+    "/v1/images/generations": [
+        {"prompt": "a cat", "size": "64x64", "steps": 2, "seed": 7, "output_format": "webp"},
+        {"prompt": "a cat", "n": 2, "stream": True, "partial_images": 1, "guidance_scale": 3.5},
+    ],
+    "/api/v1/image": [
+        {"image_args": {"prompt": "a cat", "sd-width": 64, "sd-height": 64, "image-seed": 7}},
+        {"image_args": {"prompt": "a cat", "sd-img2img": "aGk="}, "response_format": "png"},
+    ],
     # None names the model that is served: the good requests need it.
     "/v1/models/load": [
         {"model": "/no/where", "name": "x", "kind": "chat", "ttl": 5, "pin": True, "stream": True}
