@@ -11,8 +11,8 @@ from mlxsrv.backends.hub import Progress, Report
 Show = Callable[[str, int, int | None], None]
 """What is going on, and how many bytes of how many are done."""
 
-ShowSeconds = Callable[[str, float, float], None]
-
+ShowPart = Callable[[str, float, float], None]
+"""The same in seconds or steps."""
 
 SOON = 0.01
 """Seconds; tqdm draws an empty bar where there is no delay at all."""
@@ -42,17 +42,32 @@ def bytes_bar(delay: float = SOON) -> Iterator[Show | None]:
 
 
 @contextmanager
-def seconds_bar() -> Iterator[ShowSeconds | None]:
+def seconds_bar() -> Iterator[ShowPart | None]:
     """The same for seconds of sound."""
+    with _bar("{n:.0f}/{total:.0f} s") as show:
+        yield show
+
+
+@contextmanager
+def steps_bar() -> Iterator[ShowPart | None]:
+    """The same for steps; with a new name they begin anew."""
+    with _bar("{n:.0f}/{total:.0f}") as show:
+        yield show
+
+
+@contextmanager
+def _bar(count: str) -> Iterator[ShowPart | None]:
     if not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
 
-    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
+    form = "{desc}: {percentage:3.0f}%|{bar}| " + count + " [{elapsed}<{remaining}]"
     with tqdm(total=1, bar_format=form, leave=False) as bar:
 
         def show(what: str, done: float, total: float) -> None:
+            if done < bar.n:
+                bar.reset()
             bar.total = total
             bar.set_description_str(what, refresh=False)
             bar.update(done - bar.n)

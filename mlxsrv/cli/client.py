@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
-from functools import partial
-from itertools import chain
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mlxsrv.cli.form import Form
 from mlxsrv.config.settings import Settings, split_address
 from mlxsrv.core.errors import MlxsrvError
 
@@ -104,26 +100,23 @@ class Client:
                 raise ServerAbsent(f"the answer of {self.url} broke off: {error}") from error
 
     def upload(
-        self, path: str, fields: Iterable[tuple[str, str]], file: Path
+        self, path: str, fields: Iterable[tuple[str, str]], files: Iterable[tuple[str, Path]]
     ) -> Iterator[dict[str, Any]]:
-        """The events of a streamed answer to a form with a file, which is sent as it is read.
+        """The events of a streamed answer to a form with files by their fields' names, which are
+        sent as they are read.
 
-        Raises ServerAbsent or ServerRefused; OSError for the file.
+        Raises ServerAbsent or ServerRefused; OSError for a file.
         """
-        boundary = secrets.token_hex(16)
-        head, tail = _form(boundary, [*fields, ("stream", "true")], file.name)
-        with file.open("rb") as source, closing(self._connect(ANSWER_SECONDS)) as connection:
-            length = len(head) + os.fstat(source.fileno()).st_size + len(tail)
-            headers = {
-                **self._headers,
-                "Content-Type": f"multipart/form-data; boundary={boundary}",
-                "Content-Length": str(length),
-            }
-            body = chain([head], iter(partial(source.read, BLOCK_BYTES), b""), [tail])
+        form = Form([*fields, ("stream", "true")])
+        with ExitStack() as held:
+            for name, file in files:
+                form.add(name, file.name, held.enter_context(file.open("rb")))
+            connection = held.enter_context(closing(self._connect(ANSWER_SECONDS)))
+            headers = {**self._headers, **form.headers}
             try:
                 # A server that refuses answers before it has read everything.
                 with suppress(BrokenPipeError, ConnectionResetError):
-                    connection.request("POST", urlsplit(self.url).path + path, body, headers)
+                    connection.request("POST", urlsplit(self.url).path + path, form, headers)
                 response = connection.getresponse()
                 _require_ok(response)
                 yield from _events(response)
@@ -144,15 +137,6 @@ class Client:
         root = urlsplit(self.url).path
         connection.request(method, root + path, body.encode() or None, self._headers)
         return connection.getresponse()
-
-
-def _form(boundary: str, fields: Iterable[tuple[str, str]], name: str) -> tuple[bytes, bytes]:
-    """What stands before and after the file in a multipart body (RFC 7578)."""
-    part = f"--{boundary}\r\nContent-Disposition: form-data; name="
-    texts = "".join(f'{part}"{field}"\r\n\r\n{value}\r\n' for field, value in fields)
-    safe = re.sub(r'[\r\n"]', "_", name)
-    head = f'{texts}{part}"file"; filename="{safe}"\r\n\r\n'
-    return head.encode("utf-8", "replace"), f"\r\n--{boundary}--\r\n".encode()
 
 
 def _require_ok(response: http.client.HTTPResponse) -> None:

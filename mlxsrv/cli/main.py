@@ -24,6 +24,7 @@ COMMANDS = {
     "lora": "load, unload and list the running server's adapters",
     "transcribe": "write down what is said in sound and video files",
     "say": "speak a text, into a file or aloud",
+    "imagine": "draw what a text says, into a file or the terminal",
     "bench": "measure servers side by side, and the libraries alone",
     "doctor": "what mlxsrv finds on this machine, and what is missing",
 }

@@ -95,7 +95,7 @@ def _transcribe(client: Client, model: str, file: Path, args: argparse.Namespace
     path = "/v1/audio/translations" if args.translate else "/v1/audio/transcriptions"
     found = _Transcript()
     with seconds_bar() as show, _sound(file) as sound:
-        for event in client.upload(path, _fields(model, args), sound):
+        for event in client.upload(path, _fields(model, args), [("file", sound)]):
             match event["type"]:
                 case "transcript.text.segment":
                     del event["type"]
