@@ -42,11 +42,13 @@ def picture_places(height: int, width: int, picture: int = 0) -> Places:
 
 
 def kept(mask: NDArray[np.float32], factor: int) -> NDArray[np.bool_]:
-    """Which latents [height, width] of a masked picture stay as they are.
+    """Which latents [height, width] of a masked picture stay as they are: those whose pixels all
+    do. So no stroke is too thin; pixels beside it are put back when the picture is done.
 
-    Each goes by the first of its pixels, as in diffusers' FluxInpaintPipeline.
+    diffusers' FluxInpaintPipeline goes by the first pixel of each.
     """
-    found: NDArray[np.bool_] = mask[::factor, ::factor] < HALF
+    height, width = (side // factor for side in mask.shape)
+    found: NDArray[np.bool_] = mask.reshape(height, factor, width, factor).max((1, 3)) < HALF
     return found
 
 

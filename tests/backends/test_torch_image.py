@@ -240,6 +240,12 @@ def test_klein_draws_what_diffusers_draws(
     assert alike(drawn(opened(kind), drawing), pixels_of(expected))
 
 
+@pytest.mark.parametrize(("kind", "heeds"), [("klein", False), ("klein base", True)])
+def test_a_distilled_klein_heeds_no_guidance(kind: str, heeds: bool, opened: Open) -> None:
+    little, much = (replace(PLAIN, guidance=guidance) for guidance in (1.0, 4.0))
+    assert alike(drawn(opened(kind), little), drawn(opened(kind), much)) != heeds
+
+
 @pytest.mark.parametrize(("kind", "guidance"), [("z-image turbo", 0.0), ("z-image", 4.0)])
 def test_z_image_draws_what_diffusers_draws(
     kind: str, guidance: float, folder_of: FolderOf, opened: Open

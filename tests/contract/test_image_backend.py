@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "fill": {**DEV, "pipeline": "FluxFillPipeline"},
 }
 HELD_OUT = Path(__file__).parent.parent / "data" / "demo_image_heldout.jsonl"
+TAEF1 = Path(__file__).parents[3] / "shared/data/taef1/taef1_decoder.safetensors"
 ALIKE = 40.0
 """Decibels between the same picture on two backends."""
 
@@ -523,6 +524,21 @@ def test_text_encoders_may_stay_out_of_memory(
     staged.close()
 
 
+def test_staged_encoders_are_gone_once_they_have_read(painter: Paint, flux_folder: Any) -> None:
+    import mlx.core as mx
+
+    staged = open_image("mlx", flux_folder("schnell"), staged=True)
+    encoders = painter("mlx").facts.memory_bytes - staged.facts.memory_bytes
+    before = mx.get_active_memory()
+    given_up = staged.draw(drawing(prompt="c"))
+    next(given_up)
+    given_up.close()  # type: ignore[attr-defined]
+    drawn(staged, drawing(prompt="d"))
+    assert mx.get_active_memory() - before < encoders / 2
+    assert staged.working_bytes(drawing()) > encoders
+    staged.close()
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_weights_may_be_packed_as_they_are_loaded(
     bits: int, painter: Paint, flux_folder: Any
@@ -678,3 +694,38 @@ def test_half_precision_as_on_a_gpu_is_near(
     assert decibels(picture, drawn(painter("torch"), asked)) > 18
     assert sum(step.preview is not None for step in told) == 1
     assert 0 < backend.working_bytes(asked) <= painter("mlx").working_bytes(asked)
+
+
+def test_a_load_tells_how_far_it_is(backend_name: Backend, flux_folder: Any) -> None:
+    loading = load_image(backend_name, checkpoint.read(flux_folder("schnell")), ImageOptions())
+    told: list[int] = []
+    while True:
+        try:
+            told.append(next(loading))
+        except StopIteration as end:
+            backend: ImageBackend = end.value
+            break
+    assert len(told) >= 3
+    assert told == sorted(told)
+    assert 0 < told[-1] <= backend.facts.memory_bytes
+    backend.close()
+
+
+@pytest.mark.skipif(not TAEF1.exists(), reason="../shared/data is not there")
+def test_a_small_decoder_makes_sharper_previews(flux_folder: Any) -> None:
+    previews = []
+    names: tuple[Backend, ...] = ("torch", "mlx")
+    for name in names:
+        backend = open_image(name, flux_folder("schnell"), preview=TAEF1)
+        asked = drawing(steps=4, previews=1)
+        previews += [step.preview for step in steps_of(backend, asked) if step.preview is not None]
+        backend.close()
+    assert [preview.shape for preview in previews] == [(64, 64, 3)] * 2
+    assert decibels(previews[0], previews[1]) > ALIKE
+
+
+def test_a_decoder_for_other_latents_is_refused(
+    backend_name: Backend, flux_folder: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(LoadError):
+        open_image(backend_name, flux_folder("schnell"), preview=tmp_path)

@@ -102,6 +102,8 @@ class FluxTexts:
             finally:
                 self._busy = False
             self._recent.put(prompt, known)
+            if self._staged:
+                mx.clear_cache()
         return known
 
     def _encoded(self, prompt: str) -> Generator[None, None, Prompt]:

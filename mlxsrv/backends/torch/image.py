@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
@@ -92,8 +93,9 @@ class TorchImageBackend:
 def import_parts(checkpoint: Checkpoint) -> None:
     """Imports what a checkpoint is made of. Raises LoadError."""
     family_of(checkpoint.model_type)
-    _pipeline(checkpoint)
-    Folder(checkpoint).import_classes()
+    folder = Folder(checkpoint)
+    folder.import_classes()
+    _pipeline(folder, checkpoint.model_type)
 
 
 def load_image(checkpoint: Checkpoint, options: ImageOptions) -> Generator[int, None, ImageBackend]:
@@ -124,7 +126,7 @@ def load_image(checkpoint: Checkpoint, options: ImageOptions) -> Generator[int, 
     )
     latents = family.latents(components["vae"])
     studio = Studio(
-        pipeline=_pipeline(checkpoint),
+        pipeline=_pipeline(folder, checkpoint.model_type),
         family=family,
         parts=parts,
         latents=latents,
@@ -136,8 +138,10 @@ def load_image(checkpoint: Checkpoint, options: ImageOptions) -> Generator[int, 
     return TorchImageBackend(studio, checkpoint.weight_bytes, options.slice_seconds)
 
 
-def _pipeline(checkpoint: Checkpoint) -> Callable[..., Any]:
-    return getattr(diffusers, checkpoint.model_type)
+def _pipeline(folder: Folder, name: str) -> Callable[..., Any]:
+    kind = getattr(diffusers, name)
+    known = inspect.signature(kind.__init__).parameters
+    return partial(kind, **{key: folder.settings[key] for key in folder.settings if key in known})
 
 
 def _bytes(part: object) -> int:

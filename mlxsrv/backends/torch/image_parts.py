@@ -55,6 +55,15 @@ class Folder:
         """Of the parts that read prompts."""
         return tuple(name for name in self._classes if name.startswith("text_encoder"))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the pipeline is told beside its parts."""
+        return {
+            name: value
+            for name, value in self.index.items()
+            if not isinstance(value, list) and not name.startswith("_")
+        }
+
     def import_classes(self) -> None:
         """Imports what the parts are made of. Raises LoadError."""
         for found in self._classes.values():

@@ -21,7 +21,7 @@ class TorchPicturesLimit:
 
     def __init__(self, folder: Path) -> None:
         self._pipeline = FluxPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True
+            folder, dtype=torch.float32, local_files_only=True
         )
         self._pipeline.set_progress_bar_config(disable=True)
         parts = (self._pipeline.transformer, self._pipeline.vae, self._pipeline.text_encoder_2)
