@@ -11,6 +11,8 @@ from .scenes import COLOURS, Scene
 from .shapes import coverage
 
 Picture = npt.NDArray[np.uint8]
+#: The side of the picture that is drawn when no size is asked for.
+SIDE = 128
 #: How far a place and a size may be off, as a part of the shorter side and of the radius.
 _OFF, _GROWN = 0.02, 0.06
 

@@ -18,8 +18,8 @@ _ARM = 0.34
 def _around(radii: list[float]) -> Floats:
     """Return vertices (count, 2) at equal angles, the first of them at the top."""
     angles = np.arange(len(radii)) * (2 * np.pi / len(radii)) - np.pi / 2
-    points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(radii)[:, None]
-    return points.astype(np.float32)
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.asarray(points * np.array(radii)[:, None], np.float32)
 
 
 def _heart() -> Floats:
@@ -38,12 +38,12 @@ def _vertices(shape: str) -> Floats:
     polygons = {
         "square": np.array([(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
         "triangle": np.array([(0.0, -0.95), (1.0, 0.85), (-1.0, 0.85)]),
-        "star": _around([1.08, 0.45] * 5) + (0.0, 0.08),
+        "star": _around([1.08, 0.45] * 5) + np.array([0.0, 0.08]),
         "diamond": np.array([(0.0, -1.08), (0.8, 0.0), (0.0, 1.08), (-0.8, 0.0)]),
         "cross": np.array([*quarter, *((-x, -y) for x, y in quarter)]),
         "heart": _heart(),
     }
-    return polygons[shape].astype(np.float32)
+    return np.asarray(polygons[shape], np.float32)
 
 
 def _polygon(corners: Floats, x: Floats, y: Floats) -> Floats:

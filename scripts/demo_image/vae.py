@@ -9,23 +9,25 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from .draw import Picture
+from .draw import SIDE, Picture
 from .scenes import COLOURS
 from .shapes import SHAPES, coverage
 
-#: The side of the picture that is drawn when no size is asked for.
-SIDE = 128
 #: Pixels to a latent, along a side.
 FACTOR = 8
 CHANNELS = 8
 #: How much more a pixel at an edge counts than one in a plain.
 _EDGE = 4.0
-_KL = 3e-4
+_KL = 1e-4
+#: The logarithm of the latents' variance that training begins with.
+_LOGVAR = -6.0
+#: The noise in latents when the decoder is trained alone.
+_ROUGH = 0.1
 
 
 def make_vae() -> AutoencoderKL:
-    """Make an untrained autoencoder of FLUX.1's kind."""
-    return AutoencoderKL(
+    """Make an untrained autoencoder of FLUX.1's kind, whose latents begin with little noise."""
+    vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -38,6 +40,8 @@ def make_vae() -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
+    torch.nn.init.constant_(vae.encoder.conv_out.bias[CHANNELS:], _LOGVAR)
+    return vae
 
 
 def to_tensor(pictures: list[Picture]) -> torch.Tensor:
@@ -69,6 +73,13 @@ def _edges(pictures: torch.Tensor) -> torch.Tensor:
     return (spread.amax(1, keepdim=True) > 0.1).float()
 
 
+def _differences(drawn: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how far off pictures are as a loss, and in values from 0 to 255."""
+    differences = (drawn.float() - pictures).abs()
+    loss = (differences * (1 + _EDGE * _edges(pictures))).mean()
+    return loss, differences.mean() * 127.5
+
+
 def loss_of(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss, and the mean difference of a colour value (0 to 255) in it."""
     with torch.autocast("cpu", torch.bfloat16):
@@ -76,6 +87,27 @@ def loss_of(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, t
         drawn = vae.decode(latents.sample()).sample
     mean, logvar = latents.mean.float(), latents.logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    differences = (drawn.float() - pictures).abs()
-    loss = (differences * (1 + _EDGE * _edges(pictures))).mean()
-    return loss + _KL * kl, differences.mean() * 127.5
+    # The first three channels are the mean colour, from which everything else is learned sooner.
+    guide = F.mse_loss(mean[:, :3], F.avg_pool2d(pictures, FACTOR))
+    loss, off = _differences(drawn, pictures)
+    return loss + guide + _KL * kl, off
+
+
+def decoder_loss(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same of the decoder alone, from latents as rough as the transformer's."""
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            mean = vae.encode(pictures).latent_dist.mean
+        drawn = vae.decode(mean + _ROUGH * torch.randn_like(mean)).sample
+    return _differences(drawn, pictures)
+
+
+@torch.no_grad()
+def level(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
+    """Scale the latents' channels so that each varies by 1, without a change to what is drawn."""
+    spread = vae.encode(pictures).latent_dist.mean.std((0, 2, 3))
+    out, inner = vae.encoder.conv_out, vae.decoder.conv_in
+    out.weight[:CHANNELS] /= spread.view(-1, 1, 1, 1)
+    out.bias[:CHANNELS] /= spread
+    out.bias[CHANNELS:] -= 2 * spread.log()
+    inner.weight *= spread.view(1, -1, 1, 1)
