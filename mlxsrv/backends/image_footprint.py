@@ -31,9 +31,6 @@ SCORE_BYTES = 256_000_000
 CELL = 8
 """Pixels along a side of one of them."""
 
-SMALL_BYTES = 2_000_000
-"""For all that does not grow with the picture."""
-
 GROUP = 64
 """Weights that share a scale and a bias where they are packed."""
 
@@ -58,7 +55,7 @@ def estimate_image(
     encoders = sum(sizes[part.name] for part in parts if part.is_encoder)
     reading = max((_reading(part, itemsize) for part in parts), default=0)
     drawing = max((_drawing(part, side, residence) for part in parts), default=0)
-    spare = residence.spare + 16 * side**2 + SMALL_BYTES
+    spare = residence.spare + 16 * side**2
     staged = max(reading + encoders, drawing) + spare
     return Footprint(
         weights,

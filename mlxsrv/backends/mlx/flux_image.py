@@ -17,7 +17,6 @@ from mlxsrv.backends.mlx.facts import facts_of
 from mlxsrv.backends.mlx.flux import Known
 from mlxsrv.backends.mlx.flux_inputs import Begun, FluxInputs
 from mlxsrv.backends.mlx.flux_memory import (
-    SMALL_BYTES,
     autoencoder_bytes,
     reading_bytes,
     transformer_bytes,
@@ -25,6 +24,7 @@ from mlxsrv.backends.mlx.flux_memory import (
 from mlxsrv.backends.mlx.flux_parts import FluxParts
 from mlxsrv.backends.mlx.flux_previews import Previews
 from mlxsrv.backends.mlx.lora import Adapters
+from mlxsrv.backends.mlx.memory import SMALL_BYTES
 from mlxsrv.backends.mlx.pieces import Pace, Pieces
 from mlxsrv.backends.mlx.vae import picture_of
 from mlxsrv.backends.noise import noise

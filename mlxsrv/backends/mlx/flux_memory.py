@@ -8,15 +8,13 @@ from __future__ import annotations
 from mlxsrv.backends.mlx.attention import score_bytes
 from mlxsrv.backends.mlx.convolution import patch_bytes
 from mlxsrv.backends.mlx.flux import FluxShape
-from mlxsrv.backends.mlx.memory import DECODING
+from mlxsrv.backends.mlx.memory import DECODING, SMALL_BYTES
 from mlxsrv.backends.mlx.t5 import T5Shape
 from mlxsrv.backends.mlx.vae import VaeShape
 
 BLOCK_ARRAYS = 32
 """Hidden states of all tokens, that a block has at once: queries, keys, values and what turns
 them, and the wide ones of the feed-forward part."""
-SMALL_BYTES = 2_000_000
-"""For all that does not grow with the picture."""
 
 
 def transformer_bytes(shape: FluxShape, tokens: int, itemsize: int) -> int:

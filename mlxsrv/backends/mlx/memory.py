@@ -13,6 +13,8 @@ SPARE_BYTES = 2_000_000_000
 """Freed buffers that MLX may keep for itself: enough for the steps of any batch."""
 DECODING = 10
 """Arrays of a picture decoder's widest layer there are at once."""
+SMALL_BYTES = 2_000_000
+"""For all that does not grow with a picture."""
 PATCHES = 2_000_000
 """Bytes of a picture's 3x3 patches, that the CPU lays out for one matrix product."""
 
@@ -26,9 +28,9 @@ def residence(checkpoint: Checkpoint) -> Residence:
     packed = checkpoint.weight_bytes - checkpoint.float_bytes
     if on_cpu():
         widened = packed + checkpoint.float_items * FLOAT32
-        return Residence(widened, FLOAT32, DECODING, PATCHES)
+        return Residence(widened, FLOAT32, DECODING, SMALL_BYTES + PATCHES)
     stored = 4 if checkpoint.dtype == "float32" else 2
-    return Residence(checkpoint.weight_bytes, stored, DECODING)
+    return Residence(checkpoint.weight_bytes, stored, DECODING, SMALL_BYTES)
 
 
 def recommended() -> DeviceMemory | None:
