@@ -8,7 +8,7 @@ from __future__ import annotations
 from mlxsrv.backends.mlx.attention import score_bytes
 from mlxsrv.backends.mlx.convolution import patch_bytes
 from mlxsrv.backends.mlx.flux import FluxShape
-from mlxsrv.backends.mlx.memory import DECODING, SMALL_BYTES
+from mlxsrv.backends.mlx.memory import DECODING
 from mlxsrv.backends.mlx.t5 import T5Shape
 from mlxsrv.backends.mlx.vae import VaeShape
 
