@@ -23,6 +23,9 @@ ESPEAK = "espeak"
 """The model type of espeak-ng's data."""
 ESPEAK_DATA = "phondata"
 
+SINGLE_FILE_FLUX = "double_blocks.0."
+"""In the tensors' names where Black Forest Labs' own code, and ComfyUI, read a model."""
+
 _CONTEXT_KEYS = (
     "max_position_embeddings",
     "n_positions",
@@ -79,9 +82,7 @@ def read(folder: Path) -> Checkpoint:
     if (folder / ESPEAK_DATA).exists():
         return _read_espeak(folder)
     if not (folder / "config.json").exists():
-        # Where even the weights are of a kind that is refused, that is the better message.
-        weight_files(folder)
-        raise LoadError(f"{folder} has no config.json: it is not a model folder")
+        raise _no_model(folder)
     config = read_object(folder / "config.json")
     _refuse_part(folder, config)
     _refuse_code(folder, config)
@@ -115,6 +116,18 @@ def read(folder: Path) -> Checkpoint:
         has_chat_template=template,
         created=int((folder / "config.json").stat().st_mtime),
     )
+
+
+def _no_model(folder: Path) -> LoadError:
+    """Where even the weights are of a kind that is refused, that is the better message: raises
+    CheckpointRefused, LoadError."""
+    names = [tensor.name for file in weight_files(folder) for tensor in _header(file)]
+    if any(SINGLE_FILE_FLUX in name for name in names):
+        return LoadError(
+            f"{folder} has FLUX in single files: use the folder that diffusers reads, with "
+            "model_index.json, such as that of black-forest-labs/FLUX.1-schnell"
+        )
+    return LoadError(f"{folder} has no config.json or model_index.json: it is not a model folder")
 
 
 def _header(file: Path) -> list[Tensor]:

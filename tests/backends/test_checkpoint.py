@@ -295,6 +295,14 @@ def test_what_is_not_a_model_folder(make: Make, tmp_path: Path) -> None:
         checkpoint.read(tmp_path / "x.gguf")
 
 
+def test_flux_in_single_files_is_told_where_to_look(tmp_path: Path) -> None:
+    tensors = {"double_blocks.0.img_attn.qkv.weight": ("F16", (4, 4))}
+    (tmp_path / "flux1-dev.safetensors").write_bytes(safetensors(tensors))
+    (tmp_path / "ae.safetensors").write_bytes(safetensors({"decoder.conv_in.bias": ("F32", (4,))}))
+    with pytest.raises(LoadError, match=r"single files: use the folder that diffusers reads"):
+        checkpoint.read(tmp_path)
+
+
 def test_a_hostile_header_length_reads_nothing(make: Make) -> None:
     folder = make(model_files())
     with (folder / "model.safetensors").open("wb") as file:
