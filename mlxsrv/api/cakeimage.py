@@ -58,7 +58,7 @@ async def image(request: Request, body: CakeImageBody) -> Response:
 
 async def _wanted(request: Request, args: ImageArgs) -> Wanted:
     given = args.sd_img2img
-    most = services_of(request).settings.api.max_image_pixels
+    services = services_of(request)
     return Wanted(
         prompt=args.prompt,
         n=args.n,
@@ -68,7 +68,7 @@ async def _wanted(request: Request, args: ImageArgs) -> Wanted:
         guidance=args.guidance_scale,
         negative_prompt=args.sd_uncond_prompt,
         strength=args.sd_img2img_strength,
-        pictures=(await read_text(given, "image", most),) if given is not None else (),
+        pictures=(await read_text(given, "image", services),) if given is not None else (),
     )
 
 

@@ -14,10 +14,13 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from mlxsrv.api.form import Form, Upload, read_form
+from mlxsrv.api.imagewanted import marks, marks_nothing
 from mlxsrv.api.schemas.images import PictureFields
 from mlxsrv.api.schemas.unserved import refuse
+from mlxsrv.api.services import Services
 from mlxsrv.api.validation import invalid_request
 from mlxsrv.core.errors import InvalidRequest
+from mlxsrv.core.image import Mask
 from mlxsrv.media.image_decode import Picture, decode_picture
 
 F = TypeVar("F", bound=PictureFields)
@@ -38,44 +41,52 @@ async def read_fields(request: Request, kind: type[F], held: AsyncExitStack) -> 
         ) from None
 
 
-async def read_pictures(form: Form, most_pixels: int) -> tuple[Picture, ...]:
+async def read_pictures(form: Form, services: Services) -> tuple[Picture, ...]:
     """The pictures to begin with, at least one. Raises InvalidRequest."""
     uploads = [upload for name, upload in form.uploads if name in IMAGES]
     if not uploads:
         form.upload("image")
     names = ["image"] if len(uploads) == 1 else [f"image.{place}" for place in range(len(uploads))]
-    return await asyncio.to_thread(_decode_all, uploads, names, most_pixels)
+    return await _decoded(uploads, names, services)
 
 
-async def read_mask(form: Form, picture: Picture, most_pixels: int) -> Picture | None:
+async def read_mask(form: Form, picture: Picture, services: Services) -> Mask | None:
     """What marks the part of the picture to be made anew. Raises InvalidRequest."""
     if any(name == "markup" for name, _ in form.uploads):
         raise refuse("markup")
     if "mask" not in form:
         return None
-    (mask,) = await asyncio.to_thread(_decode_all, [form.upload("mask")], ["mask"], most_pixels)
-    if mask.size != picture.size:
-        sizes = [f"{width}x{height}" for width, height in (mask.size, picture.size)]
+    (given,) = await _decoded([form.upload("mask")], ["mask"], services)
+    if given.size != picture.size:
+        sizes = [f"{width}x{height}" for width, height in (given.size, picture.size)]
         raise _invalid("mask", f"has {sizes[0]} pixels, and the picture {sizes[1]}")
-    if not mask.mask.any():
-        raise _invalid(
-            "mask", "marks nothing to be made anew: that part should be transparent, or white"
-        )
+    mask = await asyncio.to_thread(lambda: given.mask)
+    if not marks(mask):
+        raise marks_nothing()
     return mask
 
 
-async def read_text(text: str, param: str, most_pixels: int) -> Picture:
+async def read_text(text: str, param: str, services: Services) -> Picture:
     """A picture in base64, or a data URL of one. Raises InvalidRequest."""
-    return await asyncio.to_thread(_from_text, text, param, most_pixels)
+    async with services.reading:
+        return await asyncio.to_thread(
+            _from_text, text, param, services.settings.api.max_image_pixels
+        )
 
 
-def _decode_all(
-    uploads: Sequence[Upload], names: Sequence[str], most_pixels: int
+async def _decoded(
+    uploads: Sequence[Upload], names: Sequence[str], services: Services
 ) -> tuple[Picture, ...]:
-    """One after the other: a large file takes hundreds of megabytes while it is read."""
-    return tuple(
-        _decode(upload, name, most_pixels) for upload, name in zip(uploads, names, strict=True)
-    )
+    """One after the other: a large file takes hundreds of megabytes while it is read, and no
+    more than one of the threads that all requests share."""
+    most = services.settings.api.max_image_pixels
+    async with services.reading:
+        return tuple(
+            [
+                await asyncio.to_thread(_decode, upload, name, most)
+                for upload, name in zip(uploads, names, strict=True)
+            ]
+        )
 
 
 def _decode(upload: Upload, name: str, most_pixels: int) -> Picture:

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from mlxsrv.api.access import note
 from mlxsrv.api.imagewanted import Wanted, check_bounds, fitted, usage
 from mlxsrv.api.limits import admit, charge
-from mlxsrv.api.schemas.images import ImageUsage
+from mlxsrv.api.schemas.images import RANDOM_SEED, ImageUsage
 from mlxsrv.api.services import services_of
 from mlxsrv.core.image import ImageRequest, ImageUpdate, Pixels
 from mlxsrv.core.kinds import Kind
 from mlxsrv.engines.image_stream import ImageStream
 from mlxsrv.engines.model import ImageModel
 from mlxsrv.media.image_encode import BEST, ImageFormat, encode_picture
-from mlxsrv.media.image_fit import cover
+from mlxsrv.media.image_fit import cover, restored
 from mlxsrv.media.image_notes import Notes
 
 
@@ -61,13 +61,19 @@ class Drawn:
         return f"{self.request.width}x{self.request.height}"
 
     async def file(self, pixels: Pixels, seed: int) -> bytes:
-        """A finished picture in the form that was asked for."""
-        return await asyncio.to_thread(self._encoded, pixels, self._notes(seed))
+        """A finished picture in the form that was asked for; what a mask keeps is put back."""
+        return await asyncio.to_thread(
+            lambda: self._encoded(self._restored(pixels), self._notes(seed))
+        )
 
     async def preview(self, pixels: Pixels) -> bytes:
         """The same of a preview, in the size of the picture."""
         size = self.request.width, self.request.height
         return await asyncio.to_thread(lambda: self._encoded(cover(pixels, size), None))
+
+    def _restored(self, pixels: Pixels) -> Pixels:
+        mask = self.request.mask
+        return pixels if mask is None else restored(pixels, self.request.images[0], mask)
 
     def _encoded(self, pixels: Pixels, notes: Notes | None) -> bytes:
         encoding = self.encoding
@@ -141,5 +147,10 @@ async def finished(drawn: Drawn) -> list[Made]:
 async def made(drawn: Drawn, update: ImageUpdate, picture: Pixels) -> Made:
     """The file of a finished picture."""
     drawn.pictures += 1
-    seed = update.seed % 2**64 if update.seed >= 2**64 else update.seed
+    seed = _told(update.seed)
     return Made(update.index, seed, await drawn.file(picture, seed))
+
+
+def _told(seed: int) -> int:
+    """As a seed that may be sent, and draws the same; seeds are the same modulo 2**64."""
+    return seed % 2**64 if seed == RANDOM_SEED or seed >= 2**64 else seed

@@ -49,18 +49,13 @@ async def generations(request: Request, body: ImageBody) -> Response:
 )
 async def edits(request: Request) -> Response:
     """Pictures made of others: the whole, or the part that a mask marks."""
-    most = services_of(request).settings.api.max_image_pixels
+    services = services_of(request)
     async with AsyncExitStack() as held:
         fields, form = await read_fields(request, EditFields, held)
-        given = await read_pictures(form, most)
-        mask = await read_mask(form, given[0], most)
-    marked = mask or given[0]
+        given = await read_pictures(form, services)
+        mask = await read_mask(form, given[0], services)
     asked = replace(
-        wanted(fields),
-        strength=fields.strength,
-        pictures=given,
-        mask=marked.mask if mask is not None or marked.alpha is not None else None,
-        guessed_mask=mask is None,
+        wanted(fields), strength=fields.strength, pictures=given, mask=mask, own_mask=True
     )
     return await answer(request, fields, asked, "image_edit")
 
@@ -74,10 +69,10 @@ async def edits(request: Request) -> Response:
 )
 async def variations(request: Request) -> Response:
     """Pictures like another one."""
-    most = services_of(request).settings.api.max_image_pixels
+    services = services_of(request)
     async with AsyncExitStack() as held:
         fields, form = await read_fields(request, VariationFields, held)
-        given = await read_pictures(form, most)
+        given = await read_pictures(form, services)
     asked = replace(
         wanted(fields),
         strength=fields.strength,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mlxsrv.api.schemas.images import ImageUsage
 from mlxsrv.config.settings import ApiSettings
 from mlxsrv.core.errors import InvalidRequest, Unsupported
-from mlxsrv.core.image import ImageFacts, ImageRequest, Mask
+from mlxsrv.core.image import HALF, ImageFacts, ImageRequest, Mask
 from mlxsrv.engines.model import ImageModel
 from mlxsrv.media.image_decode import Picture
 from mlxsrv.media.image_fit import Size, cover, cover_mask, nearest_size
@@ -26,8 +26,8 @@ TOKEN_CHARACTERS = 4
 class Wanted:
     """What is asked for, whatever the route; None: as the model has it, and `usual_strength`.
 
-    `guessed_mask`: the mask is what is transparent in the picture, so that it counts only where
-    the model heeds any.
+    `own_mask`: where no mask is given it is what is transparent in the picture, if that is
+    anything and the model heeds any.
     """
 
     prompt: str
@@ -42,7 +42,7 @@ class Wanted:
     previews: int = 0
     pictures: tuple[Picture, ...] = ()
     mask: Mask | None = None
-    guessed_mask: bool = False
+    own_mask: bool = False
 
 
 def check_bounds(wanted: Wanted, api: ApiSettings) -> None:
@@ -81,7 +81,7 @@ def fitted(wanted: Wanted, model: ImageModel, api: ApiSettings) -> ImageRequest:
     width, height = size = wanted.size or _usual_size(wanted, facts, api)
     if width % facts.multiple or height % facts.multiple:
         raise _invalid("size", f"the sides should be multiples of {facts.multiple}")
-    mask = None if wanted.guessed_mask and not facts.masks else wanted.mask
+    mask = _mask(wanted, facts, size)
     return ImageRequest(
         prompt=wanted.prompt,
         width=width,
@@ -95,10 +95,21 @@ def fitted(wanted: Wanted, model: ImageModel, api: ApiSettings) -> ImageRequest:
             picture.pixels if facts.references else cover(picture.pixels, size)
             for picture in wanted.pictures
         ),
-        mask=None if mask is None else cover_mask(mask, size),
+        mask=mask,
         strength=_strength(wanted, mask),
         previews=wanted.previews,
         adapter=model.adapter,
+    )
+
+
+def marks(mask: Mask) -> bool:
+    """Whether anything is to be made anew."""
+    return bool((mask >= HALF).any())
+
+
+def marks_nothing() -> InvalidRequest:
+    return _invalid(
+        "mask", "marks nothing to be made anew: that part should be transparent, or white"
     )
 
 
@@ -120,7 +131,7 @@ def _check_abilities(wanted: Wanted, facts: ImageFacts, name: str) -> None:
     if len(wanted.pictures) > facts.inputs:
         most = f"at most {facts.inputs} pictures" if facts.inputs else "no pictures"
         raise Unsupported(f"image: {name} takes {most} to begin with", param="image")
-    if wanted.mask is not None and not facts.masks and not wanted.guessed_mask:
+    if wanted.mask is not None and not facts.masks:
         raise Unsupported(f"mask: {name} can't keep a part of a picture", param="mask")
     if wanted.strength is not None and facts.references:
         raise Unsupported(f"strength: {name} looks at pictures and draws anew", param="strength")
@@ -128,6 +139,19 @@ def _check_abilities(wanted: Wanted, facts: ImageFacts, name: str) -> None:
         raise Unsupported(f"negative_prompt: {name} heeds none", param="negative_prompt")
     if facts.guidance is None and wanted.guidance not in (None, *NO_GUIDANCE):
         raise Unsupported(f"guidance: {name} heeds none", param="guidance")
+
+
+def _mask(wanted: Wanted, facts: ImageFacts, size: Size) -> Mask | None:
+    """In the size of the picture. Few pixels of a large mask may vanish on the way."""
+    if wanted.mask is not None:
+        mask = cover_mask(wanted.mask, size)
+        if not marks(mask):
+            raise marks_nothing()
+        return mask
+    if not (wanted.own_mask and facts.masks) or wanted.pictures[0].alpha is None:
+        return None
+    mask = cover_mask(wanted.pictures[0].mask, size)
+    return mask if marks(mask) else None
 
 
 def _strength(wanted: Wanted, mask: Mask | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -77,7 +78,8 @@ class Services:
     """Made once by the composition root.
 
     `ports` maps real port numbers to the kind they answer for; it is filled when the sockets
-    are bound. `restarts` counts the serving processes that died before this one.
+    are bound. `restarts` counts the serving processes that died before this one. Pictures are
+    read in turns, those of one request at a time: `reading` is whose turn it is.
     """
 
     settings: Settings
@@ -90,6 +92,7 @@ class Services:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     ports: dict[int, Kind] = field(default_factory=dict)
     restarts: int = 0
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def services_of(connection: HTTPConnection) -> Services:

@@ -24,6 +24,21 @@ def require_drawable(drawing: Drawing, facts: ImageFacts) -> None:
     _require_pictures(drawing, facts)
 
 
+def require_picture(drawing: Drawing) -> None:
+    """For models that can't do without. Raises InvalidRequest."""
+    if not drawing.images:
+        raise InvalidRequest("this model changes pictures: send one", param="image")
+
+
+def require_hole(drawing: Drawing) -> None:
+    """For models that draw only what a mask marks. Raises InvalidRequest."""
+    if drawing.mask is None:
+        raise InvalidRequest(
+            "this model fills masked parts of a picture: send one and a mask",
+            param="mask" if drawing.images else "image",
+        )
+
+
 def _require_pictures(drawing: Drawing, facts: ImageFacts) -> None:
     size = drawing.height, drawing.width
     if len(drawing.images) > facts.inputs:

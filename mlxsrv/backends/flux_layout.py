@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlxsrv.core.image import HALF
+
 PATCH = 2
-HALF = 0.5
-"""Of a mask, from which on a pixel is drawn anew."""
 
 Places = NDArray[np.int64]
 

@@ -19,13 +19,32 @@ class Habits:
     negative_prompt: bool = False
 
 
+FLUX1 = Habits(28, 3.5)
+FLUX1_KONTEXT = Habits(28, 2.5)
+FLUX1_FILL = Habits(50, 30.0)
 QWEN_IMAGE = Habits(50, 4.0, negative_prompt=True)
 QWEN_IMAGE_EDIT_PLUS = Habits(40, 4.0, negative_prompt=True)
+
+_DISTILLED = Habits(4, None)
+"""Of models that were taught to need few steps and no guidance."""
+
+FLUX1_TOKENS = 512
+_FLUX1_DISTILLED_TOKENS = 256
+
+
+def flux1(own: Habits, *, guided: bool) -> Habits:
+    """Of FLUX.1, whose own habits are those of a model with guidance."""
+    return own if guided else _DISTILLED
+
+
+def flux1_tokens(*, guided: bool) -> int:
+    """That T5 reads of a prompt at most, as FLUX.1 was trained."""
+    return FLUX1_TOKENS if guided else _FLUX1_DISTILLED_TOKENS
 
 
 def klein(index: Mapping[str, Any]) -> Habits:
     """Of FLUX.2 klein, by its `model_index.json`."""
-    return Habits(4, None) if index.get("is_distilled") else Habits(50, 4.0)
+    return _DISTILLED if index.get("is_distilled") else Habits(50, 4.0)
 
 
 def z_image(scheduler: Mapping[str, Any]) -> Habits:

@@ -13,6 +13,9 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.float32]
 """[height, width] in 0..1: 1 where a picture is to be made anew, 0 where it stays."""
 
+HALF = 0.5
+"""Of a mask, from which on a pixel is drawn anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
@@ -90,8 +93,9 @@ class ImageRequest:
 class ImageUpdate:
     """How far picture `index` of a request has come: `done` of `steps`; `seed` is its own.
 
-    `picture` comes with its last update. `preview` is what it will look like; where a reader is
-    slow, updates in between are left out.
+    `picture` comes with its last update; what a mask keeps is in it as the model sees it, and to
+    be put back by whoever sends it. `preview` is what it will look like; where a reader is slow,
+    updates in between are left out.
     """
 
     index: int
@@ -121,12 +125,3 @@ def preview_steps(steps: int, previews: int) -> frozenset[int]:
     picture follows at once."""
     wanted = min(previews, steps - 1)
     return frozenset(round(steps * place / (wanted + 1)) for place in range(1, wanted + 1))
-
-
-def restored(drawing: Drawing, picture: Pixels) -> Pixels:
-    """The picture with what its mask keeps as it was, to the last bit."""
-    if drawing.mask is None or not drawing.images or drawing.images[0].shape != picture.shape:
-        return picture
-    new = np.rint(255 * drawing.mask).astype(np.uint32)[..., None]
-    mixed = (picture * new + drawing.images[0] * (255 - new) + 127) // 255
-    return mixed.astype(np.uint8)

@@ -21,7 +21,7 @@ from mlxsrv.backends.device import Device
 from mlxsrv.backends.fairness import FairShare
 from mlxsrv.backends.load import free
 from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded, TooLargeForMemory
-from mlxsrv.core.image import Drawing, DrawingStep, ImageRequest, ImageUpdate, restored
+from mlxsrv.core.image import Drawing, DrawingStep, ImageRequest, ImageUpdate
 from mlxsrv.core.meters import ImageMeters
 from mlxsrv.engines.cache_room import CacheRoom
 from mlxsrv.engines.image_stream import ImageStream
@@ -59,9 +59,8 @@ class _Running:
     steps: Iterator[DrawingStep | None] | None = None
 
     def update(self, step: DrawingStep) -> ImageUpdate:
-        picture = None if step.picture is None else restored(self.drawing, step.picture)
         seed = self.drawing.seed
-        return ImageUpdate(self.index, seed, step.done, step.steps, step.preview, picture)
+        return ImageUpdate(self.index, seed, step.done, step.steps, step.preview, step.picture)
 
     def turn_over(self) -> None:
         """To the next picture."""
@@ -187,8 +186,7 @@ class ImageEngine:
         try:
             yield from self._slices()
         except BaseException:
-            for running in [*self._running.values(), *self._waiting]:
-                self._drop(running)
+            self._drop_all()
             raise
 
     def _slices(self) -> Iterator[list[Event]]:
@@ -311,7 +309,14 @@ class ImageEngine:
         self._end_picture(running)
         self._room.release(running.uid)
 
+    def _drop_all(self) -> None:
+        for running in [*self._running.values(), *self._waiting]:
+            self._drop(running)
+
     def _close(self) -> None:
+        """Requests that were given up a moment ago may still be here."""
         self._leave_memory()
+        self._inbox.submitted.clear()
+        self._drop_all()
         self._backend.close()
         free(self._backend.facts.backend)

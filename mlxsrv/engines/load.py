@@ -83,6 +83,8 @@ async def load_model(wanted: Wanted, around: Surroundings) -> Model:
 
     Raises LoadError and its kin; nothing is left behind then.
     """
+    if wanted.own.quantize is not None and wanted.kind is not Kind.IMAGE:
+        raise LoadError(f"{wanted.name}: quantize: only image models are packed as they are loaded")
     if wanted.kind in TEXT_KINDS:
         return await _load_text(wanted, around)
     device, settings, found = around.device, around.settings, wanted.found

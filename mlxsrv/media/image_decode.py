@@ -71,10 +71,10 @@ class Picture:
     def mask(self) -> Mask:
         """What it marks to be made anew: what is transparent, or else what is white."""
         if self.alpha is not None:
-            kept: NDArray[np.float64] = self.alpha / 255
+            marked: Mask = np.divide(255 - self.alpha, 255, dtype=np.float32)
         else:
-            kept = 1 - self.pixels.mean(axis=2) / 255
-        return (1 - kept).astype(np.float32)
+            marked = np.divide(self.pixels.mean(axis=2, dtype=np.float32), 255, dtype=np.float32)
+        return marked
 
 
 def decode_picture(source: BinaryIO, param: str, *, most_pixels: int) -> Picture:

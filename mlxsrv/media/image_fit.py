@@ -45,6 +45,14 @@ def cover_mask(mask: Mask, size: Size) -> Mask:
     return np.asarray(image).clip(0, 1)
 
 
+def restored(picture: Pixels, before: Pixels, mask: Mask) -> Pixels:
+    """The picture with what the mask keeps as it was before, to the last bit; all of one size."""
+    from PIL import Image
+
+    new = Image.fromarray(np.rint(255 * mask).astype(np.uint8))
+    return np.asarray(Image.composite(Image.fromarray(picture), Image.fromarray(before), new))
+
+
 def _centre(size: Size, target: Size) -> tuple[float, float, float, float]:
     """The largest part in the middle that has the target's shape: left, top, right, bottom."""
     scale = min(size[0] / target[0], size[1] / target[1])

@@ -164,7 +164,7 @@ class Registry:
             memory_bytes=weights if model is not None else None,
             context_length=_context_length(entry),
             backend=self._choice.name if model is not None else None,
-            quantization=found.quantization if found else None,
+            quantization=_quantization(owner),
             description=entry.note,
             base=entry.base.name if entry.base is not None else None,
             adapter=str(entry.adapter.folder) if entry.adapter is not None else None,
@@ -331,6 +331,13 @@ def _context_length(entry: Entry) -> int | None:
     if owner.checkpoint is None or entry.kind in {Kind.STT, Kind.TTS, Kind.IMAGE}:
         return None
     return context_of(owner.settings, owner.checkpoint)
+
+
+def _quantization(entry: Entry) -> str | None:
+    """As it is stored, or as it is packed while it is loaded."""
+    stored = entry.checkpoint.quantization if entry.checkpoint is not None else None
+    bits = entry.settings.quantize
+    return stored if stored is not None or bits is None else f"{bits}-bit"
 
 
 def _view(entry: Entry, model: Model) -> Model:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlxsrv.api import imageforms
 from mlxsrv.config.settings import ModelSettings
 from mlxsrv.core.image import Pixels
+from mlxsrv.media.image_decode import Picture, decode_picture
 from tests import tiny_images
 from tests.api.conftest import Servers
 from tests.api.serving import Server, serving
@@ -138,6 +141,19 @@ def test_the_same_seed_is_the_same_picture_to_the_last_bit(server: Server) -> No
     for seed in (0, -7, 2**63, 2**64 - 1):
         assert draw(server, seed=seed).headers["x-seed"] == str(seed)
     assert int(draw(server, seed=-1).headers["x-seed"]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("seed", "told"),
+    [(-2, [-2, 2**64 - 1]), (2**64 - 1, [2**64 - 1, 0]), (-(2**63), [-(2**63), 1 - 2**63])],
+)
+def test_every_seed_that_is_told_draws_the_same_again(
+    server: Server, seed: int, told: list[int]
+) -> None:
+    found = draw(server, seed=seed, n=2, steps=1, response_format="b64_json").json()["data"]
+    assert [one["seed"] for one in found] == told
+    again = draw(server, seed=told[1], steps=1).content
+    np.testing.assert_array_equal(pixels(again), pixels(found[1]["b64_json"]))
 
 
 def test_both_backends_draw_the_same(image_servers: Servers) -> None:
@@ -409,6 +425,21 @@ def test_only_what_the_mask_marks_changes(server: Server) -> None:
         assert np.abs(result[:32].astype(int) - given[:32]).mean() > 5
 
 
+def test_hardly_any_transparency_is_no_mask(server: Server) -> None:
+    given = quarters(64, 64)
+    for alpha in (254, 200):
+        shown = np.dstack([given, np.full((64, 64), alpha, np.uint8)])
+        found = edited(server, image=png(shown))
+        assert np.abs(found.astype(int) - given).mean() > 15
+
+
+def test_a_mask_too_fine_for_the_picture_is_refused(one_server: Server) -> None:
+    marked = np.zeros((640, 640), np.uint8)
+    marked[7, 9] = 255
+    response = edit(one_server, image=png(quarters(640, 640)), mask=png(marked), size="64x64")
+    assert error(response)[:2] == (400, "mask")
+
+
 def test_the_sdk_edits(server: Server) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[:, :32] = 255
@@ -474,6 +505,27 @@ def test_any_picture_is_brought_to_size(server: Server) -> None:
     assert edited(server, image=photo, steps=1).shape[:2] == (48, 80)
 
 
+def test_pictures_to_be_read_leave_threads_to_others(
+    one_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = [0]
+
+    def slow(*args: Any, **options: Any) -> Picture:
+        at_once.append(at_once[-1] + 1)
+        time.sleep(0.02)
+        at_once.append(at_once[-1] - 1)
+        return decode_picture(*args, **options)
+
+    monkeypatch.setattr(imageforms, "decode_picture", slow)
+    given: dict[str, Any] = {"image": png(quarters())}
+    given |= {"mask": png(np.full((32, 48), 255, np.uint8)), "steps": 1}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: edit(one_server, **given), range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(at_once) == 33
+    assert max(at_once) == 1
+
+
 BAD_EDITS: list[tuple[dict[str, Any], str]] = [
     ({"image": b""}, "image"),
     ({"image": b"This is text."}, "image"),
@@ -486,6 +538,7 @@ BAD_EDITS: list[tuple[dict[str, Any], str]] = [
     ({"mask": bomb()}, "mask"),
     ({"mask": png(quarters(47, 32))}, "mask"),
     ({"mask": png(np.zeros((32, 48, 3), np.uint8))}, "mask"),
+    ({"mask": png(np.full((32, 48, 3), 100, np.uint8))}, "mask"),
     ({"markup": png(quarters())}, "markup"),
     ({"prompt": ""}, "prompt"),
     ({"prompt": "x" * 100_000}, "prompt"),

@@ -1,9 +1,10 @@
-"""Pictures through the image engine, on both backends: company, memory, masks and failures."""
+"""Pictures through the image engine, on both backends: company, memory and failures."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,18 @@ class Bench:
     """A model on a device, and the backend under it."""
 
     def __init__(
-        self, model: ImageModel, backend: Watched, memory: MemoryBudget, short: list[int]
+        self,
+        model: ImageModel,
+        backend: Watched,
+        memory: MemoryBudget,
+        device: Device,
+        short: list[int],
     ) -> None:
         self.model = model
         self.engine = model.engine
         self.backend = backend
         self.memory = memory
+        self.device = device
         self.short = short
 
     def submit(self, prompt: str = "a red circle", **options: Any) -> ImageStream:
@@ -142,9 +149,9 @@ def bench(request: pytest.FixtureRequest, folder: Path) -> Callable[..., None]:
                     memory=memory,
                     on_short=short.append,
                 )
-                await test(Bench(model, backend, memory, short))
+                await test(Bench(model, backend, memory, device, short))
                 await model.close()
-                assert memory.held()["cache"] == 0
+                assert memory.held()["cache"] == backend.open == 0
             finally:
                 await device.stop()
 
@@ -247,6 +254,23 @@ def test_one_that_leaves_stops_at_once(bench: Any) -> None:
     bench(test)
 
 
+def test_a_model_that_goes_takes_along_what_was_given_up(bench: Any) -> None:
+    async def test(bench: Bench) -> None:
+        def other() -> Iterator[None]:
+            while True:
+                time.sleep(0.001)
+                yield
+
+        beside = bench.device.stream("other", other)
+        await anext(beside)
+        streams = [bench.submit(steps=100) for _ in range(MOST_RUNNING + 1)]
+        await anext(each(streams[0]))
+        for stream in streams:
+            stream.cancel()
+
+    bench(test)
+
+
 def test_a_full_queue_is_said(bench: Any) -> None:
     async def test(bench: Bench) -> None:
         streams = [bench.submit(steps=100) for _ in range(MOST_RUNNING + 2)]
@@ -316,15 +340,3 @@ def test_a_picture_that_never_fits_is_refused_in_numbers(bench: Any) -> None:
         assert not bench.backend.asked
 
     bench(test, pictures=0)
-
-
-def test_what_the_mask_keeps_is_kept_to_the_last_bit(bench: Any) -> None:
-    async def test(bench: Bench) -> None:
-        given = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        mask = np.zeros((64, 64), np.float32)
-        mask[16:48, 16:48] = 1.0
-        made = await bench.draw(images=(given,), mask=mask, strength=1.0, seed=1)
-        np.testing.assert_array_equal(made[mask == 0], given[mask == 0])
-        assert (made[mask == 1] != given[mask == 1]).mean() > 0.5
-
-    bench(test)

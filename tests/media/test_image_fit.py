@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlxsrv.media.image_fit import cover, cover_mask, nearest_size
+from mlxsrv.media.image_fit import cover, cover_mask, nearest_size, restored
 from tests.media.pictures import quarters
 
 sides = st.integers(1, 60_000)
@@ -64,3 +64,15 @@ def test_any_size_becomes_any_other(size: tuple[int, int], target: tuple[int, in
     assert (cover(pixels, target) == 77).all()
     assert cover(pixels, target).shape == (target[1], target[0], 3)
     assert (cover_mask(np.ones((size[1], size[0]), np.float32), target) == 1).all()
+
+
+def test_what_a_mask_keeps_is_put_back_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    made, before = rng.integers(0, 256, (2, 16, 24, 3), np.uint8)
+    mask = np.zeros((16, 24), np.float32)
+    mask[:, 8:16], mask[:, 16:] = 0.5, 1
+    found = restored(made, before, mask)
+    np.testing.assert_array_equal(found[:, :8], before[:, :8])
+    np.testing.assert_array_equal(found[:, 16:], made[:, 16:])
+    between = (made.astype(float) + before) / 2
+    np.testing.assert_allclose(found[:, 8:16], between[:, 8:16], atol=1.01)

@@ -24,7 +24,7 @@ from mlxsrv.core.errors import (
 )
 from mlxsrv.core.image import ImageRequest, Pixels
 from mlxsrv.core.kinds import Kind
-from mlxsrv.engines.model import ImageModel
+from mlxsrv.engines.model import ImageModel, TextModel
 from mlxsrv.registry import Registry
 from tests.registry.conftest import registry
 from tests.tiny_images import write_flux
@@ -127,6 +127,22 @@ def test_a_setting_that_can_not_hold_leaves_nothing_behind(run: Run) -> None:
         assert (await draw(made, "y")).any()
 
     run(test, names="xy", settings_of={"x": {"default_size": "33x64"}})
+
+
+def test_weights_are_packed_where_that_can_be_done(run: Run, backend: Backend) -> None:
+    async def test(made: Registry) -> None:
+        with pytest.raises(LoadError, match="a: quantize: only image models are packed"):
+            async with made.lease("a", TextModel):
+                pass
+        if backend == "torch":
+            with pytest.raises(LoadError, match=r"x: quantize: .* on the mlx backend only"):
+                await draw(made)
+            return
+        assert (await draw(made)).any()
+        assert made.info("x").quantization == "4-bit"
+        assert made.info("y").quantization is None
+
+    run(test, names="axy", settings_of={name: {"quantize": 4} for name in "ax"})
 
 
 def test_the_estimate_is_what_is_held_and_lets_a_picture_be_drawn(run: Run) -> None:

@@ -14,7 +14,7 @@ from mlxsrv.backends.mlx.flux_parts import FluxParts
 from mlxsrv.backends.mlx.pieces import Pace
 from mlxsrv.backends.mlx.vae import pixels_of
 from mlxsrv.backends.reference_pictures import kontext_size, resized
-from mlxsrv.core.image import Drawing, Mask, Pixels
+from mlxsrv.core.image import HALF, Drawing, Mask, Pixels
 
 USUAL_SIDE = 1024
 """Of the pictures that published models are made for."""
@@ -66,9 +66,8 @@ class FluxInputs:
         return Begun(latents, None if drawing.mask is None else self._kept(drawing.mask))
 
     def _guidance(self, drawing: Drawing) -> float | None:
-        if not self._parts.shape.guidance:
-            return None
-        return self._parts.variant.guidance if drawing.guidance is None else drawing.guidance
+        usual = self._parts.facts.guidance
+        return usual if usual is None or drawing.guidance is None else drawing.guidance
 
     def _places(self, drawing: Drawing) -> list[layout.Places]:
         """Of the drawing, and of what is shown."""
@@ -104,7 +103,7 @@ class FluxInputs:
     def _filling(self, drawing: Drawing) -> Generator[None, None, mx.array]:
         """What the model is told of a picture with a hole [1, tokens, numbers]."""
         assert drawing.mask is not None
-        hole = drawing.mask >= layout.HALF
+        hole = drawing.mask >= HALF
         grey = mx.where(mx.array(hole)[None, :, :, None], 0.0, pixels_of(drawing.images[0]))
         latents = yield from self._tokens(grey)
         cells = layout.holes(hole, self._parts.vae_shape.factor)

@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlxsrv.backends.checkpoint import Checkpoint
 from mlxsrv.backends.flow import read_schedule
 from mlxsrv.backends.image_footprint import estimate_image
+from mlxsrv.backends.image_habits import flux1_tokens
 from mlxsrv.backends.image_options import ImageOptions
 from mlxsrv.backends.jsonfile import read_object
 from mlxsrv.backends.mlx.encoder_load import loading_errors
@@ -21,10 +22,6 @@ from mlxsrv.backends.mlx.flux_texts import FluxTexts
 from mlxsrv.backends.mlx.memory import recommended, residence
 from mlxsrv.backends.mlx.vae import VaeShape, vae_shape
 from mlxsrv.core.errors import LoadError
-
-MOST_TOKENS = 512
-DISTILLED_TOKENS = 256
-"""That T5 reads of a prompt where the model needs no guidance, as it was trained."""
 
 
 def load_flux(
@@ -42,7 +39,7 @@ def load_flux(
     schedule = read_schedule(read_object(folder / "scheduler" / "scheduler_config.json"))
     texts = FluxTexts(
         folder,
-        MOST_TOKENS if shape.guidance else DISTILLED_TOKENS,
+        flux1_tokens(guided=shape.guidance),
         bits=options.quantize,
         staged=options.staged,
         staged_bytes=_staged_bytes(checkpoint, options),

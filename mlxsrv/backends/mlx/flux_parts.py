@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlxsrv.backends import flux_layout as layout
+from mlxsrv.backends import image_habits as habits
+from mlxsrv.backends.drawable import require_hole
 from mlxsrv.backends.flow import FlowSchedule
+from mlxsrv.backends.image_habits import Habits
 from mlxsrv.backends.mlx.flux import FluxShape, FluxTransformer
 from mlxsrv.backends.mlx.flux_texts import FluxTexts
 from mlxsrv.backends.mlx.vae import Vae, VaeShape
-from mlxsrv.core.errors import InvalidRequest
 from mlxsrv.core.image import Drawing, ImageFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A drawing begins with the picture, unless the model looks at it as one of `references`, or
-    `fills` what is masked. `steps` and `guidance` hold where a request is silent and the model
-    has guidance at all."""
+    `fills` what is masked. `habits` are those of a model with guidance."""
 
-    steps: int = 28
-    guidance: float = 3.5
+    habits: Habits = habits.FLUX1
     references: bool = False
     fills: bool = False
 
@@ -31,11 +31,8 @@ class Variant:
 
     def require_inputs(self, drawing: Drawing) -> None:
         """Raises InvalidRequest where the model can't do without what the drawing lacks."""
-        if self.fills and drawing.mask is None:
-            raise InvalidRequest(
-                "this model fills masked parts of a picture: send one and a mask",
-                param="mask" if drawing.images else "image",
-            )
+        if self.fills:
+            require_hole(drawing)
 
     def inputs(self, latents: VaeShape) -> int:
         """Numbers a token that the transformer takes."""
@@ -47,13 +44,10 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     "FluxPipeline": Variant(),
-    "FluxKontextPipeline": Variant(guidance=2.5, references=True),
-    "FluxFillPipeline": Variant(steps=50, guidance=30.0, fills=True),
+    "FluxKontextPipeline": Variant(habits.FLUX1_KONTEXT, references=True),
+    "FluxFillPipeline": Variant(habits.FLUX1_FILL, fills=True),
 }
-"""By the name of the pipeline's class; what is silent is as the models' cards have it."""
-
-FEW_STEPS = 4
-"""Of a model that needs no guidance."""
+"""By the name of the pipeline's class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +66,14 @@ class FluxParts:
     def facts(self) -> ImageFacts:
         multiple = self.vae_shape.factor * layout.PATCH
         side = max(multiple, self.vae_shape.side // multiple * multiple)
-        guided = self.shape.guidance
+        own = habits.flux1(self.variant.habits, guided=self.shape.guidance)
         return ImageFacts(
             width=side,
             height=side,
             multiple=multiple,
-            steps=self.variant.steps if guided else FEW_STEPS,
-            guidance=self.variant.guidance if guided else None,
-            negative_prompt=False,
+            steps=own.steps,
+            guidance=own.guidance,
+            negative_prompt=own.negative_prompt,
             inputs=1,
             references=self.variant.references,
             masks=not self.variant.references,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mlxsrv.backends.adapter import Adapter, require
 from mlxsrv.backends.base import ModelFacts
 from mlxsrv.backends.checkpoint import Checkpoint
-from mlxsrv.backends.drawable import require_drawable
+from mlxsrv.backends.drawable import require_drawable, require_picture
 from mlxsrv.backends.flow import first_step
 from mlxsrv.backends.image_options import ImageOptions
 from mlxsrv.backends.latent_preview import LinearPreview, fit, sample
@@ -35,7 +35,7 @@ from mlxsrv.backends.mlx.mflux_families import (
 from mlxsrv.backends.mlx.mflux_run import Callbacks, Run
 from mlxsrv.backends.mlx.taef1 import Taef1, load_taef1
 from mlxsrv.backends.mlx.weights import read_weights
-from mlxsrv.core.errors import InvalidRequest, LoadError
+from mlxsrv.core.errors import LoadError
 from mlxsrv.core.image import Drawing, DrawingStep, ImageFacts, Pixels, preview_steps
 
 LATENTS_OF_FLUX1 = 16
@@ -75,8 +75,8 @@ class MfluxBackend:
     def draw(self, drawing: Drawing) -> Iterator[DrawingStep | None]:
         require_drawable(drawing, self.image)
         require(drawing.adapter, self._adapters)
-        if self._family.needs_picture and not drawing.images:
-            raise InvalidRequest("this model changes pictures: send one", param="image")
+        if self._family.needs_picture:
+            require_picture(drawing)
         usual = self.image.guidance
         guidance = usual if usual is None or drawing.guidance is None else drawing.guidance
         return self._drawn(replace(drawing, guidance=guidance))
@@ -95,11 +95,8 @@ class MfluxBackend:
             lambda latents: self._previewed(drawing, latents),
         )
         try:
-            while not run.dead:
-                self._adapters.use([drawing.adapter])
-                yield run.slice()
+            yield from run.slices(lambda: self._adapters.use([drawing.adapter]))
         finally:
-            run.stop()
             self._forget_prompts()
 
     def _forget_prompts(self) -> None:

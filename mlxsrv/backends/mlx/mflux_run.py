@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
+from mlxsrv.backends.greenlet_run import GreenletRun
 from mlxsrv.core.image import DrawingStep, Pixels
 
 Show = Callable[[mx.array], Iterator[Pixels | None]]
 """What latents will look like, a slice at a time: the last one gives the picture."""
 
 
-class Run(greenlet):
-    """A drawing under way, from the step `first` on; `shown` are the steps, counted from 1, after
-    which there is a preview. What it holds is freed as soon as it has been stopped."""
+class Run(GreenletRun):
+    """A drawing of so many steps; after those that are `shown`, counted from 1, there is a
+    preview."""
 
     def __init__(
         self, work: Callable[[], DrawingStep], steps: int, shown: frozenset[int], show: Show
@@ -31,21 +32,6 @@ class Run(greenlet):
         self._show = show
         self._done = 0
         self._latents: mx.array | None = None
-
-    def slice(self) -> DrawingStep | None:
-        """Goes on up to where mflux calls back; at last what `work` gives."""
-        self.parent = getcurrent()
-        step: DrawingStep | None = self.switch()
-        return step
-
-    def stop(self) -> None:
-        if not self.dead:
-            self.parent = getcurrent()
-            self.throw()
-
-    def leave(self, step: DrawingStep | None = None) -> None:
-        assert self.parent is not None
-        self.parent.switch(step)
 
     def begun(self, latents: mx.array) -> None:
         mx.eval(latents)

@@ -1,7 +1,4 @@
-"""The families of image models that are drawn with diffusers' pipelines, and how each is asked.
-
-What a request gets that is silent about steps and guidance is what each model's card tells.
-"""
+"""The families of image models that are drawn with diffusers' pipelines, and how each is asked."""
 
 from __future__ import annotations
 
@@ -12,6 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from mlxsrv.backends import image_habits as habits
+from mlxsrv.backends.drawable import require_hole, require_picture
+from mlxsrv.backends.image_habits import Habits
 from mlxsrv.backends.torch.image_latents import (
     PATCH,
     Flux2Latents,
@@ -19,18 +19,11 @@ from mlxsrv.backends.torch.image_latents import (
     Latents,
     QwenLatents,
 )
-from mlxsrv.core.errors import InvalidRequest, LoadError
+from mlxsrv.core.errors import LoadError
 from mlxsrv.core.image import Drawing, ImageFacts
 
 SIDE = 1024
 """Of a picture in pixels, where the model names no usual one."""
-
-T5_TOKENS = 512
-SCHNELL_TOKENS = 256
-"""Of a prompt at most, for FLUX.1 and for its fast version."""
-
-BASE_SHIFT = 5.0
-"""The schedule of Z-Image has a shift of 6, that of Z-Image-Turbo one of 3."""
 
 Arguments = dict[str, Any]
 
@@ -49,15 +42,6 @@ class Parts:
     @property
     def transformer(self) -> Any:
         return self.components["transformer"].config
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """Steps and guidance where a request is silent, and whether a negative prompt is heeded."""
-
-    steps: int
-    guidance: float | None
-    negative_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +66,16 @@ class Family:
         return not (self.references or self.fills)
 
     def facts(self, parts: Parts, latents: Latents) -> ImageFacts:
-        habits = self.habits(parts)
+        own = self.habits(parts)
         multiple = latents.cell * PATCH
         side = max(multiple, usual_side(parts) // multiple * multiple)
         return ImageFacts(
             width=side,
             height=side,
             multiple=multiple,
-            steps=habits.steps,
-            guidance=habits.guidance,
-            negative_prompt=habits.negative_prompt,
+            steps=own.steps,
+            guidance=own.guidance,
+            negative_prompt=own.negative_prompt,
             inputs=self.inputs,
             references=self.references,
             masks=not self.references,
@@ -99,13 +83,10 @@ class Family:
 
     def require_inputs(self, drawing: Drawing) -> None:
         """Raises InvalidRequest where the model can't do without what the drawing lacks."""
-        if self.fills and drawing.mask is None:
-            raise InvalidRequest(
-                "this model fills masked parts of a picture: send one and a mask",
-                param="mask" if drawing.images else "image",
-            )
-        if self.edits_only and not drawing.images:
-            raise InvalidRequest("this model changes pictures: send one", param="image")
+        if self.fills:
+            require_hole(drawing)
+        if self.edits_only:
+            require_picture(drawing)
 
 
 def usual_side(parts: Parts) -> int:
@@ -114,17 +95,12 @@ def usual_side(parts: Parts) -> int:
     return int(min(side) if isinstance(side, list | tuple) else side)
 
 
-def _flux_habits(steps: int, guidance: float) -> Callable[[Parts], Habits]:
-    """Where there is guidance; what does without was taught to need few steps."""
-
-    def habits(parts: Parts) -> Habits:
-        return Habits(steps, guidance) if parts.transformer.guidance_embeds else Habits(4, None)
-
-    return habits
+def _flux_habits(own: Habits) -> Callable[[Parts], Habits]:
+    return lambda parts: habits.flux1(own, guided=parts.transformer.guidance_embeds)
 
 
 def _flux(parts: Parts, drawing: Drawing) -> Arguments:
-    allowed = T5_TOKENS if parts.transformer.guidance_embeds else SCHNELL_TOKENS
+    allowed = habits.flux1_tokens(guided=parts.transformer.guidance_embeds)
     tokens = min(allowed, parts.components["tokenizer_2"].model_max_length)
     return {
         "prompt": drawing.prompt,
@@ -153,10 +129,6 @@ def _fill(parts: Parts, drawing: Drawing) -> Arguments:
     }
 
 
-def _klein_habits(parts: Parts) -> Habits:
-    return Habits(4, None) if parts.index.get("is_distilled") else Habits(50, 4.0)
-
-
 def _klein(parts: Parts, drawing: Drawing) -> Arguments:
     return {
         "prompt": drawing.prompt,
@@ -165,21 +137,12 @@ def _klein(parts: Parts, drawing: Drawing) -> Arguments:
     }
 
 
-def _z_image_habits(parts: Parts) -> Habits:
-    turbo = parts.scheduler.get("shift", 3.0) < BASE_SHIFT
-    return Habits(8, None) if turbo else Habits(50, 4.0, negative_prompt=True)
-
-
 def _z_image(parts: Parts, drawing: Drawing) -> Arguments:
     return {
         "prompt": drawing.prompt,
         "negative_prompt": drawing.negative_prompt or None,
         "guidance_scale": drawing.guidance or 0.0,
     }
-
-
-def _qwen_habits(steps: int) -> Callable[[Parts], Habits]:
-    return lambda _: Habits(steps, 4.0, negative_prompt=True)
 
 
 def _qwen(parts: Parts, drawing: Drawing) -> Arguments:
@@ -204,17 +167,26 @@ def _shown(drawing: Drawing) -> list[Image.Image]:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "FluxPipeline": Family(FluxLatents, _flux_habits(28, 3.5), _flux),
-    "FluxKontextPipeline": Family(FluxLatents, _flux_habits(28, 2.5), _kontext, references=True),
-    "FluxFillPipeline": Family(FluxLatents, _flux_habits(50, 30.0), _fill, fills=True),
-    "Flux2KleinPipeline": Family(Flux2Latents, _klein_habits, _klein, inputs=4, references=True),
-    "ZImagePipeline": Family(Latents, _z_image_habits, _z_image),
-    "QwenImagePipeline": Family(QwenLatents, _qwen_habits(50), _qwen),
+    "FluxPipeline": Family(FluxLatents, _flux_habits(habits.FLUX1), _flux),
+    "FluxKontextPipeline": Family(
+        FluxLatents, _flux_habits(habits.FLUX1_KONTEXT), _kontext, references=True
+    ),
+    "FluxFillPipeline": Family(FluxLatents, _flux_habits(habits.FLUX1_FILL), _fill, fills=True),
+    "Flux2KleinPipeline": Family(
+        Flux2Latents, lambda parts: habits.klein(parts.index), _klein, inputs=4, references=True
+    ),
+    "ZImagePipeline": Family(Latents, lambda parts: habits.z_image(parts.scheduler), _z_image),
+    "QwenImagePipeline": Family(QwenLatents, lambda _: habits.QWEN_IMAGE, _qwen),
     "QwenImageEditPipeline": Family(
-        QwenLatents, _qwen_habits(50), _qwen_edit, references=True, edits_only=True
+        QwenLatents, lambda _: habits.QWEN_IMAGE, _qwen_edit, references=True, edits_only=True
     ),
     "QwenImageEditPlusPipeline": Family(
-        QwenLatents, _qwen_habits(40), _qwen_edit_plus, inputs=3, references=True, edits_only=True
+        QwenLatents,
+        lambda _: habits.QWEN_IMAGE_EDIT_PLUS,
+        _qwen_edit_plus,
+        inputs=3,
+        references=True,
+        edits_only=True,
     ),
 }
 """By the name of the pipeline's class."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlxsrv.backends.torch.image_families import SIDE, T5_TOKENS, Parts, usual_side
+from mlxsrv.backends.image_habits import FLUX1_TOKENS as TOKENS
+from mlxsrv.backends.torch.image_families import SIDE, Parts, usual_side
 from mlxsrv.backends.torch.image_latents import PATCH, TILE, Latents
 from mlxsrv.core.image import Drawing, Pixels
 
@@ -50,12 +51,12 @@ def _read(config: Mapping[str, Any]) -> int:
     hidden = _number(config, "hidden_size", "d_model")
     inner = _number(config, "intermediate_size", "d_ff") or 4 * hidden
     layers = _number(config, "num_hidden_layers", "num_layers")
-    return T5_TOKENS * (4 * inner + (8 + layers) * hidden)
+    return TOKENS * (4 * inner + (8 + layers) * hidden)
 
 
 def _scores(parts: Parts) -> int:
     heads = [_number(config, "num_attention_heads", "num_heads") for config in parts.encoders]
-    return max(heads, default=0) * T5_TOKENS**2 * 4 * _SCORES
+    return max(heads, default=0) * TOKENS**2 * 4 * _SCORES
 
 
 def _number(config: Mapping[str, Any], *keys: str) -> int:
@@ -66,7 +67,7 @@ def _number(config: Mapping[str, Any], *keys: str) -> int:
 def _stepping(parts: Parts, latents: Latents, pixels: int, drawing: Drawing) -> int:
     config = parts.transformer
     width = config.get("dim") or config.num_attention_heads * config.attention_head_dim
-    tokens = pixels // (latents.cell * PATCH) ** 2 + T5_TOKENS
+    tokens = pixels // (latents.cell * PATCH) ** 2 + TOKENS
     rows = 2 if drawing.guidance and "dim" in config else 1
     return tokens * rows * width * _BLOCK
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from mlxsrv.backends.recent import Recent
 from mlxsrv.backends.torch.image_parts import Folder
 from mlxsrv.backends.torch.image_slices import pause
 
@@ -26,7 +26,7 @@ class Prompts:
         self._staged = [name for name in folder.encoders if components[name] is None]
         self._loaded: dict[str, Any] = {}
         self._users = 0
-        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._recent: Recent[tuple[Any, ...], Any] = Recent(KEPT)
 
     @contextmanager
     def serving(self, pipeline: Any) -> Iterator[None]:
@@ -49,13 +49,12 @@ class Prompts:
             with self._encoders(pipeline):
                 return encode(**asked)
         key = tuple(sorted(asked.items(), key=lambda item: item[0]))
-        if key not in self._kept:
+        known = self._recent.get(key)
+        if known is None:
             with self._encoders(pipeline):
-                self._kept[key] = encode(**asked)
-        self._kept.move_to_end(key)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+                known = encode(**asked)
+            self._recent.put(key, known)
+        return known
 
     @contextmanager
     def _encoders(self, pipeline: Any) -> Iterator[None]:

@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 from torch import nn
 
+from mlxsrv.backends.greenlet_run import GreenletRun, Switch
 from mlxsrv.core.image import DrawingStep
 
 
-class _Run(greenlet):
-    """A drawing under way. What it holds is freed as soon as it has been stopped."""
+class _Run(GreenletRun):
+    """Of slices of about so many `seconds`."""
 
     def __init__(self, work: Callable[[], DrawingStep], device: torch.device, seconds: float):
         super().__init__(work)
@@ -24,26 +25,12 @@ class _Run(greenlet):
         self._seconds = seconds
         self._until = 0.0
 
-    def slice(self) -> DrawingStep | None:
-        self.parent = getcurrent()
+    def _entered(self, switch: Switch) -> DrawingStep | None:
         self._until = time.perf_counter() + self._seconds
-        return self._switched(self.switch)
-
-    def stop(self) -> None:
-        if not self.dead:
-            self.parent = getcurrent()
-            self._switched(self.throw)
-
-    @staticmethod
-    def _switched(switch: Callable[[], DrawingStep | None]) -> DrawingStep | None:
         # A mode belongs to the thread, and what else runs on it has its own: so it is not the
         # pipeline, which would take its mode along, that sets it.
         with torch.inference_mode():
-            return switch()
-
-    def leave(self, step: DrawingStep | None = None) -> None:
-        assert self.parent is not None
-        self.parent.switch(step)
+            return super()._entered(switch)
 
     def pause(self) -> None:
         if self._waits:
@@ -63,13 +50,7 @@ def in_slices(
 
     `before` is called before each slice. Closing the iterator stops the work where it stands.
     """
-    run = _Run(work, device, seconds)
-    try:
-        while not run.dead:
-            before()
-            yield run.slice()
-    finally:
-        run.stop()
+    return _Run(work, device, seconds).slices(before)
 
 
 def tell(step: DrawingStep) -> None:
