@@ -30,6 +30,8 @@ from tests.api.serving import Server, serving
 from tests.tiny_adapters import Recipe
 from tests.tiny_models import Shape
 
+pytestmark = pytest.mark.slow
+
 SHAPE = Shape(context=4096)
 RECIPE = Recipe(seed=1)
 

@@ -34,6 +34,8 @@ from tests.api.serving import Server, serving
 from tests.checkpoints import model_files
 from tests.tiny_models import Shape
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:

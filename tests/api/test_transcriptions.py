@@ -30,6 +30,8 @@ from tests.api.serving import Server, serving
 from tests.media.sounds import chirp, write_coded
 from tests.media.test_bounds import patched
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/audio/transcriptions"
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 MOMENTS = 150

@@ -28,6 +28,8 @@ from mlxsrv.core.errors import InvalidRequest, LoadError
 from mlxsrv.core.image import Drawing, DrawingStep, Mask, Pixels
 from tests.tiny_images import write_flux, write_flux2_klein, write_qwen_image, write_z_image
 
+pytestmark = pytest.mark.slow
+
 TAEF1 = Path("../shared/data/taef1/taef1_decoder.safetensors")
 KINDS: dict[str, Callable[[Path], Path]] = {
     "schnell": write_flux,

@@ -18,6 +18,8 @@ from tests import hub_double, tiny_adapters, tiny_models
 from tests.cli.command import environment, mlxsrv
 from tests.e2e.process import Process, serve
 
+pytestmark = pytest.mark.slow
+
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 

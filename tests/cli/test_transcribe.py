@@ -15,6 +15,8 @@ from tests.api.serving import Server, serving
 from tests.api.test_transcriptions import MOMENTS, send, wav
 from tests.cli.command import mlxsrv
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -26,6 +26,8 @@ from tests.contract.test_text_backend import (
 )
 from tests.tiny_adapters import Recipe, matrices, merge, write_mlx_lm, write_peft
 
+pytestmark = pytest.mark.slow
+
 RECIPES = {
     "one": Recipe(seed=1),
     "two": Recipe(rank=8, scale=0.5, targets=("q_proj", "v_proj"), seed=2),

@@ -39,7 +39,7 @@ FAMILIES = [
 ]
 TEXT = "Hi you."
 
-pytestmark = pytest.mark.usefixtures("mlx_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("mlx_thread")]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.process import Process, serve
 from tests.tiny_models import build
 
+pytestmark = pytest.mark.slow
+
 NODE_SDK = """
 import OpenAI from 'openai';
 

@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlxsrv.backends import builtin
 from tests.e2e.process import Process
 from tests.e2e.test_seeds import at, shell
 
-pytestmark = pytest.mark.skipif(
-    "demo-image" not in builtin.builtin_models(), reason="it is being made"
-)
+pytestmark = pytest.mark.slow
 
 CURL_PNG = """curl http://localhost:8080/v1/images/generations \\
 -H "Content-Type: application/json" \\

@@ -16,6 +16,8 @@ import pytest
 from tests.e2e.process import Process, serve
 from tests.tiny_models import Shape, build
 
+pytestmark = pytest.mark.slow
+
 LONG = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "go on"}],

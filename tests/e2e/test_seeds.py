@@ -15,6 +15,8 @@ from openai import OpenAI
 from mlxsrv.media.audio_encode import wav_bytes
 from tests.e2e.process import Process, serve
 
+pytestmark = pytest.mark.slow
+
 CURL_CHAT = """curl -s http://localhost:8080/v1/chat/completions \\
 -H "Content-Type: application/json" \\
 -d '{

@@ -34,6 +34,8 @@ from mlxsrv.engines.transcription import MOST_RUNNING
 from mlxsrv.engines.transcription_load import load_transcription
 from tests import tiny_whisper
 
+pytestmark = pytest.mark.slow
+
 Floats = NDArray[np.float32]
 Test = Callable[["Bench"], Awaitable[None]]
 
