@@ -69,21 +69,23 @@ def load_sentences(folder: Path) -> SentencesLimit:
 class PicturesLimit(Protocol):
     """An image model in this process."""
 
-    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, int]:
-        """How many seconds a square picture takes, as PNG, and a checksum of its pixels."""
+    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, float]:
+        """How many seconds a square picture takes, as PNG, and how bright it is (0..255)."""
         ...
 
 
 def load_pictures(backend: Backend, folder: Path) -> PicturesLimit:
-    """Loads a FLUX.1 checkpoint: with diffusers on torch, with our own code on MLX, for which
-    there is no library."""
-    if backend == "mlx":
-        from mlxsrv.backends import checkpoint, load
-        from mlxsrv.backends.image_options import ImageOptions
-        from mlxsrv.backends.limit_pictures import BackendAlone
+    """Loads an image model as the server does."""
+    from mlxsrv.backends import checkpoint, load
+    from mlxsrv.backends.image_options import ImageOptions
+    from mlxsrv.backends.limit_pictures import BackendAlone
 
-        loading = load.load_image(backend, checkpoint.read(folder), ImageOptions())
-        return BackendAlone(load.finished(loading))
+    loading = load.load_image(backend, checkpoint.read(folder), ImageOptions())
+    return BackendAlone(load.finished(loading))
+
+
+def load_diffusers(folder: Path) -> PicturesLimit:
+    """Loads a FLUX.1 checkpoint with diffusers, which has to be installed."""
     from mlxsrv.backends.torch.limit_pictures import TorchPicturesLimit
 
     return TorchPicturesLimit(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-import zlib
 
 from PIL import Image
 
@@ -18,11 +17,11 @@ class BackendAlone:
     def __init__(self, backend: ImageBackend) -> None:
         self._backend = backend
 
-    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, int]:
+    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, float]:
         began = time.perf_counter()
         drawing = Drawing(prompt, side, side, steps, seed)
         for step in self._backend.draw(drawing):
             if step is not None and step.picture is not None:
                 pixels = step.picture
         Image.fromarray(pixels).save(io.BytesIO(), "PNG")
-        return time.perf_counter() - began, zlib.crc32(pixels.tobytes())
+        return time.perf_counter() - began, float(pixels.mean())

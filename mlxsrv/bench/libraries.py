@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,10 @@ def _of(
         installed = recordings.installed(backend)
         yield Library(recordings.LIBRARIES[backend], backend, installed, start)
     if scenario.pictures is not None:
-        start = _starter(scenario.pictures, lambda: pictures.launch(backend, checkpoint, logs))
-        installed = pictures.installed(backend)
-        yield Library(pictures.LIBRARIES[backend], backend, installed, start)
+        for name in pictures.LIBRARIES[backend]:
+            launch = partial(pictures.launch, name, backend, checkpoint, logs)
+            start = _starter(scenario.pictures, launch)
+            yield Library(name, backend, pictures.installed(name), start)
 
 
 def _starter(

@@ -1,6 +1,6 @@
 """An image model without a server: a child process that makes pictures when told to.
 
-Run as a module it is that child: `python -m mlxsrv.bench.pictures BACKEND FOLDER`.
+Run as a module it is that child: `python -m mlxsrv.bench.pictures NAME BACKEND FOLDER`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from mlxsrv.bench import jobs, worker
 from mlxsrv.bench.checkpoints import Checkpoint
 from mlxsrv.bench.worker import Worker
 
-LIBRARIES: dict[Backend, str] = {"mlx": "the backend alone", "torch": "diffusers"}
-"""No library makes pictures with MLX at all sizes, so there it is our own code that shows what
-the server adds."""
-_MODULES: dict[Backend, str] = {"mlx": "mlx", "torch": "diffusers"}
+DIFFUSERS = "diffusers"
+LIBRARIES: dict[Backend, tuple[str, ...]] = {
+    "mlx": ("MLX backend alone",),
+    "torch": (DIFFUSERS, "torch backend alone"),
+}
+"""Our own code without a server shows what the server adds; for MLX there is nothing else that
+makes pictures of all sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +33,39 @@ class Pictures:
 
     worker: Worker
 
-    async def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, int]:
-        """The seconds a square picture took, as PNG, and a checksum of its pixels.
+    async def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, float]:
+        """The seconds a square picture took, as PNG, and how bright it is (0..255).
 
         Raises LoadError where the child has died.
         """
         job = {"prompt": prompt, "side": side, "steps": steps, "seed": seed}
-        seconds, checksum = await self.worker.do(**job)
-        return float(seconds), int(checksum)
+        seconds, brightness = await self.worker.do(**job)
+        return float(seconds), float(brightness)
 
 
-def installed(backend: Backend) -> bool:
-    return find_spec(_MODULES[backend]) is not None
+def installed(name: str) -> bool:
+    return name != DIFFUSERS or find_spec(DIFFUSERS) is not None
 
 
-def launch(backend: Backend, checkpoint: Checkpoint, logs: Path) -> Pictures:
+def launch(name: str, backend: Backend, checkpoint: Checkpoint, logs: Path) -> Pictures:
     """Starts the child; its first job waits until the model is loaded."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     library = blas.library()
     if backend == "mlx" and library is not None:
         environment["LD_PRELOAD"] = str(library)
-    log = logs / f"limit-pictures-{backend}-{checkpoint.name}.log"
-    words = [backend, str(checkpoint.folder)]
-    return Pictures(worker.start(LIBRARIES[backend], __name__, words, environment, log))
+    log = logs / f"limit-pictures-{name.replace(' ', '-')}-{checkpoint.name}.log"
+    words = [name, backend, str(checkpoint.folder)]
+    return Pictures(worker.start(name, __name__, words, environment, log))
 
 
-def main(backend: str, folder: str) -> None:
-    from mlxsrv.backends.limit import load_pictures
+def main(name: str, backend: str, folder: str) -> None:
+    from mlxsrv.backends import limit
 
-    jobs.serve(lambda: load_pictures(cast(Backend, backend), Path(folder)).draw)
+    if name == DIFFUSERS:
+        jobs.serve(lambda: limit.load_diffusers(Path(folder)).draw)
+    else:
+        jobs.serve(lambda: limit.load_pictures(cast(Backend, backend), Path(folder)).draw)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])

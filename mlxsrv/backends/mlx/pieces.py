@@ -24,17 +24,23 @@ class Pace:
 
     def run(self, pieces: Pieces) -> Generator[None, None, mx.array]:
         """The result, evaluated; yields after each slice but the last."""
-        began = time.perf_counter()
+        slice_began = began = time.perf_counter()
         for array, count in self._grouped(pieces):
-            took = self._evaluate(array, count)
-            if time.perf_counter() - began + took > self._seconds:
+            mx.eval(array)
+            took = time.perf_counter() - began
+            self._learn(took, count)
+            if time.perf_counter() - slice_began + took > self._seconds:
                 yield
-                began = time.perf_counter()
+                slice_began = time.perf_counter()
+            began = time.perf_counter()
         return array
 
     def _grouped(self, pieces: Pieces) -> Iterator[tuple[mx.array, int]]:
-        """The last of each group of pieces and how many it has; in the end the result."""
-        count = 0
+        """The last of each group of pieces and how many it has; in the end the result.
+
+        What some evaluate of their own, while they are made, ends a group that it makes long.
+        """
+        count, began = 0, time.perf_counter()
         while True:
             count += 1
             try:
@@ -42,14 +48,10 @@ class Pace:
             except StopIteration as end:
                 yield end.value, count
                 return
-            if count >= self._together:
+            if count >= self._together or time.perf_counter() - began > self._seconds / 2:
                 yield array, count
-                count = 0
+                count, began = 0, time.perf_counter()
 
-    def _evaluate(self, array: mx.array, count: int) -> float:
-        began = time.perf_counter()
-        mx.eval(array)
-        took = time.perf_counter() - began
+    def _learn(self, took: float, count: int) -> None:
         fitting = int(self._seconds * count / max(took, 1e-6))
         self._together = max(1, min(2 * self._together, fitting))
-        return took

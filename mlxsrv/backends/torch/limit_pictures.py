@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ class TorchPicturesLimit:
         nbytes = sum(weight.nbytes for part in parts for weight in part.parameters())
         torch.set_num_threads(threads_for(nbytes))
 
-    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, int]:
+    def draw(self, prompt: str, side: int, steps: int, seed: int) -> tuple[float, float]:
         began = time.perf_counter()
         picture = self._pipeline(
             prompt,
@@ -39,7 +38,7 @@ class TorchPicturesLimit:
             max_sequence_length=min(512, self._pipeline.tokenizer_2.model_max_length),
         ).images[0]
         picture.save(io.BytesIO(), "PNG")
-        return time.perf_counter() - began, zlib.crc32(np.asarray(picture).tobytes())
+        return time.perf_counter() - began, float(np.asarray(picture).mean())
 
     def _latents(self, side: int, seed: int) -> torch.Tensor:
         channels = self._pipeline.transformer.config.in_channels // 4
