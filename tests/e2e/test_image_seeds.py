@@ -74,7 +74,7 @@ def picture(content: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(content))
     image.load()
     assert (image.format, image.mode) == ("PNG", "RGB")
-    assert np.asarray(image).std() > 5
+    assert np.asarray(image).std() > 0.5  # of words it does not know, a shape may be faint
     return image
 
 
