@@ -125,6 +125,7 @@ def body_for(route: str) -> dict[str, Any]:
     return {"model": "tiny", "max_tokens": 1, **prompt}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("route", "field", "value", "path"), list(cases()))
 def test_a_wrong_value_is_refused_by_its_path(
     one_server: Server, route: str, field: str, value: Any, path: str

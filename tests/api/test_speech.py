@@ -25,6 +25,8 @@ from tests import tiny_speech
 from tests.api.conftest import Servers
 from tests.api.serving import Server, serving
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("espeakng_loader")
 soundfile = pytest.importorskip("soundfile")
 

@@ -17,6 +17,8 @@ from mlxsrv.core.errors import LoadError
 from mlxsrv.core.text import Prefix, Sampling, Sequence, TokenOut
 from tests.tiny_models import ARCHITECTURES
 
+pytestmark = pytest.mark.slow
+
 GREEDY = Sampling(temperature=0.0)
 PROMPT = (5, 17, 99, 250, 31)
 STORIES = Path(__file__).parents[3] / "shared/data/stories260K"

@@ -30,7 +30,7 @@ Tensors = dict[str, torch.Tensor]
 MOMENTS = 150
 """Of a window; Whisper's own have ten times as many, and take ten times as long."""
 
-pytestmark = pytest.mark.usefixtures("mlx_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("mlx_thread")]
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,8 @@ from mlxsrv.engines.memory import MemoryBudget
 from mlxsrv.engines.model import ImageModel
 from tests.tiny_images import write_flux
 
+pytestmark = pytest.mark.slow
+
 Test = Callable[["Bench"], Awaitable[None]]
 
 PICTURE = 1000

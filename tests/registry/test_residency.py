@@ -26,6 +26,8 @@ from mlxsrv.engines.text import TextStream
 from mlxsrv.registry import LoadRequest, Registry
 from tests.registry.conftest import needs
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Any]
 PROMPT = tuple(range(20, 60))
 
