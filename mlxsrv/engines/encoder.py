@@ -20,10 +20,11 @@ from mlxsrv.backends.footprint import TOKENS_AT_ONCE
 from mlxsrv.backends.load import free
 from mlxsrv.backends.pacing import IDLE_FACTOR
 from mlxsrv.core.encoding import TokenRow
-from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.errors import MlxsrvError, Overloaded
 from mlxsrv.core.meters import EncoderMeters
 from mlxsrv.engines.batch_cost import BatchCost
 from mlxsrv.engines.encoder_task import EncoderTask, Values
+from mlxsrv.engines.failures import failure_of
 from mlxsrv.engines.length_batch import LengthBatcher, Row
 from mlxsrv.engines.waking import WakingJob
 
@@ -235,11 +236,7 @@ class EncoderEngine:
         task = self._running[rows[0].request].task
         log.error("a request failed", exc_info=error)
         self._drop(task.uid)
-        if isinstance(error, MlxsrvError):
-            return [(task, [], error)]
-        failure = GenerationFailed("The model failed while it answered this request")
-        failure.__cause__ = error
-        return [(task, [], failure)]
+        return [(task, [], failure_of(error, "answered this request"))]
 
     def _close(self) -> None:
         self._backend.close()

@@ -13,20 +13,21 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mlxsrv.backends.adapter import Adapter
 from mlxsrv.backends.base import ImageBackend
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.fairness import FairShare
 from mlxsrv.backends.load import free
-from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded, TooLargeForMemory
+from mlxsrv.core.errors import MlxsrvError, TooLargeForMemory
 from mlxsrv.core.image import Drawing, DrawingStep, ImageRequest, ImageUpdate
 from mlxsrv.core.meters import ImageMeters
 from mlxsrv.engines.cache_room import CacheRoom
+from mlxsrv.engines.failures import failure_of
 from mlxsrv.engines.image_stream import ImageStream
 from mlxsrv.engines.memory import MemoryBudget, size
-from mlxsrv.engines.waking import WakingJob
+from mlxsrv.engines.requests import Requests
 
 MOST_RUNNING = 4
 """Requests whose pictures are drawn at a time, where memory allows."""
@@ -69,17 +70,6 @@ class _Running:
         self.done, self.steps = 0, None
 
 
-@dataclass(slots=True)
-class _Inbox:
-    """What other threads tell the engine; deques append and pop atomically."""
-
-    submitted: deque[_Running] = field(default_factory=deque)
-    cancelled: deque[ImageStream] = field(default_factory=deque)
-
-    def __bool__(self) -> bool:
-        return bool(self.submitted or self.cancelled)
-
-
 class ImageEngine:
     """Serves one model that makes pictures."""
 
@@ -98,12 +88,9 @@ class ImageEngine:
         self.meters = meters or ImageMeters()
         self._device = device
         self._backend = backend
-        self._max_queue = max_queue
         self._memory = memory
-        self._streams: dict[ImageStream, None] = {}
-        self._inbox = _Inbox()
-        self._job = WakingJob(
-            device, "image", self._run, on_item=self._deliver, on_failure=self._failed
+        self._requests: Requests[ImageStream, _Running] = Requests(
+            device, "image", self._run, most=MOST_RUNNING, max_queue=max_queue
         )
         self._uids = itertools.count()
         self._leave_memory = memory.on_release(self._retry)
@@ -118,35 +105,20 @@ class ImageEngine:
 
     def submit(self, request: ImageRequest) -> ImageStream:
         """Queues a request. Raises Overloaded, DeviceDead."""
-        if len(self._streams) >= self._max_queue + MOST_RUNNING:
-            raise Overloaded(
-                f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
-            )
-        stream = ImageStream(self._cancel)
-        self._streams[stream] = None
+        self._requests.require_room()
+        stream = ImageStream(self._requests.cancel)
         seed = secrets.randbits(SEED_BITS) if request.seed is None else request.seed
         running = _Running(next(self._uids), stream, request, request.drawing(seed))
-        self._inbox.submitted.append(running)
-        self._job.wake()
+        self._requests.submit(stream, running)
         return stream
-
-    def _cancel(self, stream: ImageStream) -> None:
-        self._streams.pop(stream, None)
-        self._inbox.cancelled.append(stream)
-        self._job.wake_if_alive()
 
     def refuse_next(self, error: MlxsrvError) -> None:
         """Ends the request that has waited longest for its turn with `error`."""
-        stream = next((stream for stream in self._streams if not stream.started), None)
-        if stream is not None:
-            stream.cancel()
-            stream.end(error)
+        self._requests.refuse_next(error)
 
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
-        for stream in list(self._streams):
-            stream.cancel()
-            stream.end(error)
+        self._requests.cancel_all(error)
 
     async def add_adapter(self, name: str, adapter: Adapter) -> None:
         """Makes a LoRA adapter known. Raises InvalidRequest where it does not fit."""
@@ -163,22 +135,7 @@ class ImageEngine:
     def _retry(self) -> None:
         """Memory was given back, on whatever thread: those that wait for some try again."""
         if self._waiting:
-            self._job.wake_if_alive()
-
-    def _deliver(self, events: list[Event]) -> None:
-        for stream, event in events:
-            if isinstance(event, ImageUpdate):
-                stream.mailbox.put(event)
-            else:
-                stream.end(event)
-                self._streams.pop(stream, None)
-
-    def _failed(self, error: BaseException) -> None:
-        """With the job all requests have ended."""
-        self._inbox = _Inbox()
-        for stream in self._streams:
-            stream.end(error)
-        self._streams.clear()
+            self._requests.job.wake_if_alive()
 
     # On the device thread
 
@@ -198,7 +155,7 @@ class ImageEngine:
                 events, self._events = self._events, []
                 yield events
                 continue
-            if self._job.rests(lambda: not self._inbox and self._may_rest()):
+            if self._requests.job.rests(lambda: not self._requests.arrived and self._may_rest()):
                 return
 
     def _may_rest(self) -> bool:
@@ -206,11 +163,11 @@ class ImageEngine:
         return not self._waiting or self._room.waits
 
     def _take_in(self) -> None:
-        inbox = self._inbox
-        while inbox.submitted:
-            self._enqueue(inbox.submitted.popleft())
-        while inbox.cancelled:
-            self._leave(inbox.cancelled.popleft())
+        requests = self._requests
+        while requests.submitted:
+            self._enqueue(requests.submitted.popleft())
+        while requests.cancelled:
+            self._leave(requests.cancelled.popleft())
         while self._waiting and len(self._running) < MOST_RUNNING:
             if not self._room.take(self._waiting[0].uid, self._waiting[0].need):
                 break
@@ -293,11 +250,9 @@ class ImageEngine:
 
     def _fail(self, running: _Running, error: Exception) -> None:
         """Ends one request, and nothing else."""
-        failure = error
-        if not isinstance(error, MlxsrvError):
+        failure = failure_of(error, "drew this picture")
+        if failure is not error:
             log.error("a request failed", exc_info=error)
-            failure = GenerationFailed("The model failed while it drew this picture")
-            failure.__cause__ = error
         self._events.append((running.stream, failure))
         self._drop(running)
 
@@ -316,7 +271,7 @@ class ImageEngine:
     def _close(self) -> None:
         """Requests that were given up a moment ago may still be here."""
         self._leave_memory()
-        self._inbox.submitted.clear()
+        self._requests.submitted.clear()
         self._drop_all()
         self._backend.close()
         free(self._backend.facts.backend)

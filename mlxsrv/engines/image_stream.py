@@ -6,35 +6,20 @@ from collections.abc import AsyncIterator, Callable
 
 from mlxsrv.core.image import ImageUpdate
 from mlxsrv.engines.mailbox import Mailbox
+from mlxsrv.engines.requests import RequestStream
 
 MOST_PREVIEWS = 4
 """That wait for a reader; with more, the oldest is of no use any more."""
 
 
-class ImageStream:
-    """Updates, in order, for one reader. Cancel it when done early.
-
-    `started` once it has its turn, for which it may have waited.
-    """
+class ImageStream(RequestStream[ImageUpdate]):
+    """Updates, in order."""
 
     def __init__(self, cancel: Callable[[ImageStream], None]) -> None:
-        self.mailbox: Mailbox[ImageUpdate] = Mailbox(join)
-        self.live = True
-        self.started = False
-        self._cancel = cancel
+        super().__init__(cancel, Mailbox(join))
 
     def __aiter__(self) -> AsyncIterator[list[ImageUpdate]]:
         return self.mailbox.__aiter__()
-
-    def cancel(self) -> None:
-        """Frees what the request holds before the next slice; nothing once it has ended."""
-        if self.live:
-            self.live = False
-            self._cancel(self)
-
-    def end(self, error: BaseException | None = None) -> None:
-        self.live = False
-        self.mailbox.end(error)
 
 
 def join(waiting: list[ImageUpdate], update: ImageUpdate) -> None:

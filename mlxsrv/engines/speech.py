@@ -8,9 +8,8 @@ whose reader has the least left to hear: so a newcomer waits for a sentence, not
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +17,13 @@ from numpy.typing import NDArray
 from mlxsrv.backends.base import SpeechBackend
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.load import free
-from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.errors import MlxsrvError
 from mlxsrv.core.meters import SpeechMeters
 from mlxsrv.core.speech import SpeechRequest
+from mlxsrv.engines.failures import failure_of
+from mlxsrv.engines.requests import Requests
 from mlxsrv.engines.speech_stream import SpeechStream
 from mlxsrv.engines.spoken import spoken
-from mlxsrv.engines.waking import WakingJob
 
 AHEAD_SECONDS = 10.0
 """Of sound that waits for its reader, after which no further piece is begun for it."""
@@ -47,17 +47,6 @@ class _Running:
     turn: int = 0
 
 
-@dataclass(slots=True)
-class _Inbox:
-    """What other threads tell the engine; deques append and pop atomically."""
-
-    submitted: deque[_Running] = field(default_factory=deque)
-    cancelled: deque[SpeechStream] = field(default_factory=deque)
-
-    def __bool__(self) -> bool:
-        return bool(self.submitted or self.cancelled)
-
-
 class SpeechEngine:
     """Serves one model that speaks."""
 
@@ -72,16 +61,9 @@ class SpeechEngine:
         self.meters = meters or SpeechMeters()
         self._device = device
         self._backend = backend
-        self._max_queue = max_queue
         self._most_ahead = round(AHEAD_SECONDS * backend.sample_rate)
-        self._streams: set[SpeechStream] = set()
-        self._inbox = _Inbox()
-        self._job = WakingJob(
-            device,
-            "speech",
-            self._run,
-            on_item=self._deliver,
-            on_failure=self._failed,
+        self._requests: Requests[SpeechStream, _Running] = Requests(
+            device, "speech", self._run, most=MOST_RUNNING, max_queue=max_queue
         )
         # Of the device thread
         self._running: dict[SpeechStream, _Running] = {}
@@ -92,49 +74,18 @@ class SpeechEngine:
 
     def submit(self, request: SpeechRequest) -> SpeechStream:
         """Queues a text. Raises Overloaded, DeviceDead."""
-        if len(self._streams) >= self._max_queue + MOST_RUNNING:
-            raise Overloaded(
-                f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
-            )
-        stream = SpeechStream(self._cancel, self._taken)
-        self._streams.add(stream)
-        self._inbox.submitted.append(_Running(stream, spoken(self._backend, request)))
-        self._job.wake()
+        self._requests.require_room()
+        stream = SpeechStream(self._requests.cancel, self._requests.job.wake_if_alive)
+        self._requests.submit(stream, _Running(stream, spoken(self._backend, request)))
         return stream
-
-    def _cancel(self, stream: SpeechStream) -> None:
-        self._streams.discard(stream)
-        self._inbox.cancelled.append(stream)
-        self._taken()
-
-    def _taken(self) -> None:
-        """A reader has room again, or is gone."""
-        self._job.wake_if_alive()
 
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
-        for stream in list(self._streams):
-            stream.cancel()
-            stream.end(error)
+        self._requests.cancel_all(error)
 
     async def close(self) -> None:
         """Frees the model, which no request uses any more."""
         await self._device.call(self._close, kind="unload")
-
-    def _deliver(self, events: list[Event]) -> None:
-        for stream, event in events:
-            if isinstance(event, np.ndarray):
-                stream.mailbox.put(event)
-            else:
-                stream.end(event)
-                self._streams.discard(stream)
-
-    def _failed(self, error: BaseException) -> None:
-        """With the job all requests have ended."""
-        self._inbox = _Inbox()
-        for stream in self._streams:
-            stream.end(error)
-        self._streams.clear()
 
     # On the device thread
 
@@ -153,16 +104,18 @@ class SpeechEngine:
             if running is not None:
                 yield self._slice(running)
                 continue
-            if self._job.rests(lambda: not self._inbox and self._next() is None):
+            if self._requests.job.rests(
+                lambda: not self._requests.arrived and self._next() is None
+            ):
                 return
 
     def _take_in(self) -> None:
-        inbox = self._inbox
-        while inbox.submitted:
-            running = inbox.submitted.popleft()
+        requests = self._requests
+        while requests.submitted:
+            running = requests.submitted.popleft()
             self._running[running.stream] = running
-        while inbox.cancelled:
-            gone = self._running.get(inbox.cancelled.popleft())
+        while requests.cancelled:
+            gone = self._running.get(requests.cancelled.popleft())
             if gone is not None:
                 self._drop(gone)
         self._observe()
@@ -198,11 +151,9 @@ class SpeechEngine:
     def _fail(self, running: _Running, error: Exception) -> MlxsrvError:
         """Ends one request, and nothing else."""
         self._drop(running)
-        if isinstance(error, MlxsrvError):
-            return error
-        log.error("a request failed", exc_info=error)
-        failure = GenerationFailed("The model failed while it spoke this text")
-        failure.__cause__ = error
+        failure = failure_of(error, "spoke this text")
+        if failure is not error:
+            log.error("a request failed", exc_info=error)
         return failure
 
     def _drop(self, running: _Running) -> None:

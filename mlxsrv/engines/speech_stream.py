@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mlxsrv.engines.mailbox import Mailbox
+from mlxsrv.engines.requests import RequestStream
 
 
-class SpeechStream:
-    """Blocks of mono samples, in order, for one reader. Cancel it when done early.
+class SpeechStream(RequestStream[NDArray[np.float32]]):
+    """Blocks of mono samples, in order.
 
     Lengths are in samples: `made` is written by the device thread, `taken` by the event loop's,
     and what lies between waits for its reader.
@@ -22,11 +22,9 @@ class SpeechStream:
         cancel: Callable[[SpeechStream], None],
         on_taken: Callable[[], None],
     ) -> None:
-        self.mailbox: Mailbox[NDArray[np.float32]] = Mailbox()
-        self.live = True
+        super().__init__(cancel)
         self.made = 0
         self.taken = 0
-        self._cancel = cancel
         self._on_taken = on_taken
 
     @property
@@ -42,13 +40,3 @@ class SpeechStream:
             self.taken += len(samples)
             if self.live:
                 self._on_taken()
-
-    def cancel(self) -> None:
-        """Frees what the request holds before the next slice; nothing once it has ended."""
-        if self.live:
-            self.live = False
-            self._cancel(self)
-
-    def end(self, error: BaseException | None = None) -> None:
-        self.live = False
-        self.mailbox.end(error)

@@ -21,7 +21,6 @@ from mlxsrv.backends.device import Device
 from mlxsrv.backends.load import free
 from mlxsrv.core.errors import (
     DeviceDead,
-    GenerationFailed,
     MlxsrvError,
     Overloaded,
     TooLargeForMemory,
@@ -29,6 +28,7 @@ from mlxsrv.core.errors import (
 from mlxsrv.core.meters import TextMeters
 from mlxsrv.core.text import Kept, Sequence, TextDelta, TextRequest, TokenLogprob, TokenOut
 from mlxsrv.engines.cache_room import CacheRoom
+from mlxsrv.engines.failures import failure_of
 from mlxsrv.engines.generation import Generation, TokenDecoder
 from mlxsrv.engines.mailbox import Mailbox
 from mlxsrv.engines.memory import MemoryBudget, size
@@ -408,11 +408,7 @@ class TextEngine:
     def _fail(self, running: _Running, error: Exception, events: list[Event]) -> None:
         """One failed choice ends its whole request, and nothing else."""
         log.error("a request failed", exc_info=error)
-        failure = error
-        if not isinstance(error, MlxsrvError):
-            failure = GenerationFailed("The model failed while it answered this request")
-            failure.__cause__ = error
-        events.append((running.stream, failure))
+        events.append((running.stream, failure_of(error, "answered this request")))
         self._drop_all_of(running.stream)
 
     def _drop_all_of(self, stream: TextStream) -> None:

@@ -18,14 +18,15 @@ from typing import Any
 from mlxsrv.backends.base import Encoded, TranscriptionBackend
 from mlxsrv.backends.device import Device
 from mlxsrv.backends.load import free
-from mlxsrv.core.errors import GenerationFailed, MlxsrvError, Overloaded
+from mlxsrv.core.errors import MlxsrvError
 from mlxsrv.core.meters import TranscriptionMeters
 from mlxsrv.core.transcription import TranscriptionRequest, TranscriptionUpdate
 from mlxsrv.engines.cache_room import CacheRoom
+from mlxsrv.engines.failures import failure_of
 from mlxsrv.engines.memory import MemoryBudget
+from mlxsrv.engines.requests import Requests
 from mlxsrv.engines.scheduler import Scheduler
 from mlxsrv.engines.transcription_stream import TranscriptionStream
-from mlxsrv.engines.waking import WakingJob
 from mlxsrv.engines.whisper.transcript import (
     Align,
     Ask,
@@ -69,18 +70,6 @@ class _Placed:
     window: Encoded
 
 
-@dataclass(slots=True)
-class _Inbox:
-    """What other threads tell the engine; deques append and pop atomically."""
-
-    submitted: deque[_Running] = field(default_factory=deque)
-    cancelled: deque[TranscriptionStream] = field(default_factory=deque)
-    worked: deque[_Running] = field(default_factory=deque)
-
-    def __bool__(self) -> bool:
-        return bool(self.submitted or self.cancelled or self.worked)
-
-
 Event = tuple[TranscriptionStream, TranscriptionUpdate | Exception | None]
 """An update, what ended a transcript, or None for its end."""
 
@@ -107,16 +96,10 @@ class TranscriptionEngine:
         self._device = device
         self._backend = backend
         self._whisper = whisper
-        self._max_queue = max_queue
-        self._streams: dict[TranscriptionStream, None] = {}
-        self._inbox = _Inbox()
-        self._job = WakingJob(
-            device,
-            "transcription",
-            self._run,
-            on_item=self._deliver,
-            on_failure=self._failed,
+        self._requests: Requests[TranscriptionStream, _Running] = Requests(
+            device, "transcription", self._run, most=MOST_RUNNING, max_queue=max_queue
         )
+        self._done: deque[_Running] = deque()
         self._uids = itertools.count()
         self._leave_memory = memory.on_release(self._retry)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="transcription")
@@ -138,34 +121,19 @@ class TranscriptionEngine:
 
         Raises Overloaded, DeviceDead.
         """
-        if len(self._streams) >= self._max_queue + MOST_RUNNING:
-            raise Overloaded(
-                f"The queue is full: {self._max_queue} requests are waiting", retry_after=1.0
-            )
-        stream = TranscriptionStream(self._cancel)
-        self._streams[stream] = None
+        self._requests.require_room()
+        stream = TranscriptionStream(self._requests.cancel)
         steps = transcribe(request, self._whisper, open_audio)
-        self._inbox.submitted.append(_Running(next(self._uids), stream, steps))
-        self._job.wake()
+        self._requests.submit(stream, _Running(next(self._uids), stream, steps))
         return stream
-
-    def _cancel(self, stream: TranscriptionStream) -> None:
-        self._streams.pop(stream, None)
-        self._inbox.cancelled.append(stream)
-        self._job.wake_if_alive()
 
     def refuse_next(self, error: MlxsrvError) -> None:
         """Ends the request that has waited longest for its turn with `error`."""
-        stream = next((stream for stream in self._streams if not stream.started), None)
-        if stream is not None:
-            stream.cancel()
-            stream.end(error)
+        self._requests.refuse_next(error)
 
     def cancel_all(self, error: MlxsrvError) -> None:
         """Ends every request with `error`."""
-        for stream in list(self._streams):
-            stream.cancel()
-            stream.end(error)
+        self._requests.cancel_all(error)
 
     async def close(self) -> None:
         """Frees the model, which no request uses any more."""
@@ -174,22 +142,7 @@ class TranscriptionEngine:
     def _retry(self) -> None:
         """Memory was given back, on whatever thread: those that wait for some try again."""
         if self._waiting:
-            self._job.wake_if_alive()
-
-    def _deliver(self, events: list[Event]) -> None:
-        for stream, event in events:
-            if isinstance(event, TranscriptionUpdate):
-                stream.mailbox.put(event)
-            else:
-                stream.end(event)
-                self._streams.pop(stream, None)
-
-    def _failed(self, error: BaseException) -> None:
-        """With the job all requests have ended."""
-        self._inbox = _Inbox()
-        for stream in self._streams:
-            stream.end(error)
-        self._streams.clear()
+            self._requests.job.wake_if_alive()
 
     # On the device thread
 
@@ -212,21 +165,25 @@ class TranscriptionEngine:
                 events, self._events = self._events, []
                 yield events
                 continue
-            if self._job.rests(lambda: not self._inbox and self._may_rest()):
+            if self._requests.job.rests(lambda: not self._arrived() and self._may_rest()):
                 return
+
+    def _arrived(self) -> bool:
+        """Whether there is anything to take in."""
+        return self._requests.arrived or bool(self._done)
 
     def _may_rest(self) -> bool:
         """Whether those that wait for a turn can't have it until something else happens."""
         return not self._waiting or len(self._running) >= MOST_RUNNING or self._room.waits
 
     def _take_in(self) -> None:
-        inbox = self._inbox
-        while inbox.submitted:
-            self._waiting.append(inbox.submitted.popleft())
-        while inbox.cancelled:
-            self._leave(inbox.cancelled.popleft())
-        while inbox.worked:
-            self._take_work(inbox.worked.popleft())
+        requests = self._requests
+        while requests.submitted:
+            self._waiting.append(requests.submitted.popleft())
+        while requests.cancelled:
+            self._leave(requests.cancelled.popleft())
+        while self._done:
+            self._take_work(self._done.popleft())
         while self._waiting and len(self._running) < MOST_RUNNING:
             if not self._room.take(self._waiting[0].uid, 0):
                 break
@@ -299,8 +256,8 @@ class TranscriptionEngine:
 
     def _worked(self, running: _Running) -> None:
         """On a thread of the pool, or wherever the work was cancelled."""
-        self._inbox.worked.append(running)
-        self._job.wake_if_alive()
+        self._done.append(running)
+        self._requests.job.wake_if_alive()
 
     def _take_work(self, running: _Running) -> None:
         work = running.work
@@ -371,12 +328,9 @@ class TranscriptionEngine:
 
     def _fail(self, running: _Running, error: BaseException) -> None:
         """Ends one request, and nothing else."""
-        failure = error
-        if not isinstance(error, MlxsrvError):
+        failure = failure_of(error, "transcribed this file")
+        if failure is not error:
             log.error("a request failed", exc_info=error)
-            failure = GenerationFailed("The model failed while it transcribed this file")
-            failure.__cause__ = error
-        assert isinstance(failure, Exception)
         self._events.append((running.stream, failure))
         self._drop(running)
 
